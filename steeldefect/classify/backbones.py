@@ -1,0 +1,125 @@
+"""The classifiers of the paper's Table 3, by name (section 4.3)."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock
+
+from steeldefect.runs.errors import UserError, nearest
+
+
+class GrayAsRgb(nn.Module):
+    """torchvision's networks expect three channels: the gray one, `(N, 1, H, W)`, is shown three times."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
+
+
+class ResNet19(nn.Module):
+    """ResNet-19: ImageNet stem, [3, 3, 2] basic blocks at 128, 256, 512 channels, two linear layers.
+
+    `(N, 1, H, W)` to logits `(N, classes)`; 1 + 16 + 2 weighted layers, shortcuts aside.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 128, 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        self.blocks = nn.Sequential(
+            *self._stage(128, 128, 3, 1), *self._stage(128, 256, 3, 2), *self._stage(256, 512, 2, 2)
+        )
+        self.head = nn.Sequential(nn.Linear(512, 256), nn.ReLU(inplace=True), nn.Linear(256, classes))
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+    @staticmethod
+    def _stage(channels: int, out: int, blocks: int, stride: int) -> list[nn.Module]:
+        down = None
+        if stride != 1 or channels != out:
+            down = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
+        return [BasicBlock(channels, out, stride, down), *(BasicBlock(out, out) for _ in range(blocks - 1))]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(images)).mean(dim=(2, 3)))
+
+
+class SmallCnn(nn.Module):
+    """A reconstruction of the small CNN of Zhou et al. 2017 (paper: [32]); its layer table is not to be had.
+
+    `(N, 1, H, W)`, resized to 40x40 with antialiasing as its secondary descriptions say, two stages of 5x5
+    convolution, ReLU and 2x2 pooling, one hidden linear layer.
+    """
+
+    SIDE = 40
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            *(nn.Conv2d(1, 32, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(2)),
+            *(nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(2)),
+        )
+        hidden = 64 * (self.SIDE // 4) ** 2
+        self.head = nn.Sequential(nn.Linear(hidden, 256), nn.ReLU(inplace=True), nn.Linear(256, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[-1] != self.SIDE:
+            images = F.interpolate(images.float(), (self.SIDE, self.SIDE), mode="bilinear", antialias=True)
+        return self.head(self.features(images).flatten(1))
+
+
+def _mobilenet_v2(classes: int, options: Mapping[str, Any]) -> nn.Module:
+    return GrayAsRgb(torchvision.models.mobilenet_v2(num_classes=classes, width_mult=options["width"]))
+
+
+def _torchvision(name: str) -> Callable[[int, Mapping[str, Any]], nn.Module]:
+    return lambda classes, options: GrayAsRgb(getattr(torchvision.models, name)(num_classes=classes))
+
+
+BACKBONES: dict[str, Callable[[int, Mapping[str, Any]], nn.Module]] = {
+    "mobilenet_v2": _mobilenet_v2,
+    "vgg16": _torchvision("vgg16"),
+    "vgg16_bn": _torchvision("vgg16_bn"),
+    "resnet18": _torchvision("resnet18"),
+    "resnet19": lambda classes, options: ResNet19(classes),
+    "small_cnn": lambda classes, options: SmallCnn(classes),
+}
+
+
+def build_classifier(classifier: Mapping[str, Any], classes: int) -> nn.Module:
+    """The network of the config group `classifier`, from scratch or from the local file `classifier.weights`."""
+    name = classifier["name"]
+    if name not in BACKBONES:
+        raise UserError(f"classifier.name={name}: {nearest(name, BACKBONES)}")
+    network = BACKBONES[name](classes, classifier)
+    if classifier["weights"]:
+        _load(network, Path(classifier["weights"]))
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _load(network: nn.Module, path: Path) -> None:
+    """Weights by name and shape; a head for another number of classes is left as it was drawn."""
+    try:
+        given = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"classifier.weights={path}: not a file of weights ({error})") from None
+    own = network.state_dict()
+    prefix = "network." if isinstance(network, GrayAsRgb) else ""
+    renamed = {name if name in own else prefix + name: value for name, value in given.items()}
+    fitting = {name: value for name, value in renamed.items() if name in own and own[name].shape == value.shape}
+    if len(fitting) < len(own) / 2:
+        raise UserError(f"classifier.weights={path}: fits {len(fitting)} of {len(own)} tensors; is it another network's?")
+    network.load_state_dict(fitting, strict=False)

@@ -1,0 +1,79 @@
+"""Classifier training as a LightningModule: cross-entropy, SGD (paper: section 4.1)."""
+
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from torch.nn import functional as F
+
+from steeldefect.classify.backbones import build_classifier
+from steeldefect.runs.errors import UserError
+
+LOG_EVERY = 50  # updates between two readings of the sums kept on the device
+
+
+class ClassifierModule(LightningModule):
+    """Batches are (images `(N, 1, S, S)` in [-1, 1], labels `(N,)`); `forward` gives logits `(N, classes)`."""
+
+    def __init__(self, classifier: dict[str, Any], optimizer: dict[str, Any], classes: int) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = build_classifier(classifier, classes)
+        self.optimizer_options = optimizer
+        self.register_buffer("sums", torch.zeros(2), persistent=False)
+        self.updates = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        options = self.optimizer_options
+        return torch.optim.SGD(
+            self.parameters(), lr=float(options["lr"]), momentum=float(options["momentum"]), fused=True
+        )
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        logits = self(images).float()
+        loss = F.cross_entropy(logits, labels)
+        with torch.no_grad():
+            self.sums += torch.stack([loss.detach(), (logits.argmax(1) == labels).float().mean()])
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.updates += 1
+        if self.updates % LOG_EVERY == 0 or self.trainer.global_step == self.trainer.max_steps:
+            self._read_sums()
+
+    def _read_sums(self) -> None:
+        n = (self.updates - 1) % LOG_EVERY + 1
+        loss, accuracy = (self.sums / n).tolist()
+        self.sums.zero_()
+        if loss != loss or loss in (float("inf"), float("-inf")):
+            raise UserError(
+                f"classifier={self.hparams['classifier']['name']}: the loss was not finite within updates "
+                f"{self.updates - n + 1}-{self.updates}; lower optimizer.lr={self.optimizer_options['lr']} "
+                "or use precision=32-true"
+            )
+        self.log_dict({"train/loss": loss, "train/accuracy": accuracy})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["sums"], checkpoint["updates"] = self.sums, self.updates
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.sums.copy_(checkpoint["sums"])
+        self.updates = checkpoint["updates"]
+
+
+@torch.inference_mode()
+def logits_of(module: ClassifierModule, images: Tensor, precision: str, chunk: int = 256) -> Tensor:
+    """Float32 logits `(N, classes)` on the CPU for uint8 images `(N, S, S)`, in eval mode, at the given precision."""
+    from steeldefect.data.datamodule import to_float
+
+    device = next(module.parameters()).device
+    module.eval()
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+        parts = [module(to_float(part.to(device))).float().cpu() for part in images.split(chunk)]
+    return torch.cat(parts)

@@ -1,0 +1,59 @@
+"""A bank of labelled synthetic images: written once, memory-mapped after."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from steeldefect.data.pictures import first_of_each, sheet
+from steeldefect.runs.errors import UserError
+from steeldefect.runs.store import read_json
+
+SHEET_COLUMNS = 12
+
+
+def write_bank(folder: Path, chunks: Iterable[np.ndarray], count: int, classes: Sequence[str], size: int) -> None:
+    """`images.npy` uint8 `(count, size, size)`, `labels.npy` (image k is of class k mod C) and `sheet.png`."""
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, size, size))
+    done = 0
+    for chunk in chunks:
+        images[done : done + len(chunk)] = chunk
+        done += len(chunk)
+    if done != count:
+        raise RuntimeError(f"the generator gave {done} of {count} images")
+    images.flush()
+    labels = (np.arange(count) % len(classes)).astype(np.int64)
+    np.save(folder / "labels.npy", labels)
+    sheet(first_of_each(images, labels, len(classes), SHEET_COLUMNS), classes).save(folder / "sheet.png")
+
+
+def read_bank(folder: Path, split_id: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (memory-mapped) and labels of a finished bank, refused where it was trained on another split."""
+    identity = read_json(folder / "manifest.json")["identity"]
+    if identity["split"] != split_id:
+        raise UserError(
+            f"bank {folder.name} stands on split {identity['split']}, this cell on {split_id}: its generator may have "
+            "seen this cell's test images"
+        )
+    return np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
+
+
+def pick(labels: np.ndarray, counts: Sequence[int], classes: Sequence[str]) -> np.ndarray:
+    """Indices of the first `counts[c]` bank images of each class, ascending: mixes of one bank are nested."""
+    picked = []
+    for c, wanted in enumerate(counts):
+        found = np.flatnonzero(labels == c)
+        if len(found) < wanted:
+            raise UserError(f"bank.count: the mix wants {wanted} images of {classes[c]}, the bank holds {len(found)}")
+        picked.append(found[:wanted])
+    return np.sort(np.concatenate(picked))
+
+
+def export_png(folder: Path, target: Path, classes: Sequence[str]) -> None:
+    """The bank as a folder a class of PNG files named by their number."""
+    images, labels = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
+    for name in classes:
+        (target / name).mkdir(parents=True, exist_ok=True)
+    for k, (image, label) in enumerate(zip(images, labels, strict=True)):
+        Image.fromarray(np.asarray(image)).save(target / classes[label] / f"{k:06d}.png")

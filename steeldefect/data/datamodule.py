@@ -1,0 +1,121 @@
+"""Real and synthetic images, resident on the training device as uint8; a batch is an index into them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.nn import functional as F
+
+from steeldefect.data.augment import classical
+from steeldefect.runs.errors import UserError
+from steeldefect.runs.identity import derived_seed
+
+AUGMENT = {"none": None, "classical": classical}
+
+
+def resize(images: np.ndarray | Tensor, size: int, chunk: int = 512) -> Tensor:
+    """uint8 `(N, S, S)` to uint8 `(N, size, size)`, antialiased; real and synthetic images go through here alike."""
+    source = torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
+    if source.shape[-1] == size:
+        return source
+    parts = [
+        F.interpolate(part[:, None].float(), (size, size), mode="bilinear", antialias=True)[:, 0]
+        for part in source.split(chunk)
+    ]
+    return torch.cat(parts).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 `(N, H, W)` to float `(N, 1, H, W)` in [-1, 1], channels last."""
+    return images.unsqueeze(1).float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
+
+
+class IndexLoader:
+    """Batches of indices; the order of an epoch is a pure function of (seed, epoch), so that a run can be resumed.
+
+    `groups` (one array of indices a class) makes every batch of one class, for `conditioning=per_class`; otherwise
+    the epoch is one permutation of all images. The last, smaller batch is kept.
+    """
+
+    def __init__(self, groups: list[np.ndarray], batch_size: int, seed: int, device: torch.device) -> None:
+        self.groups = groups
+        self.batch_size = batch_size
+        self.seed = seed
+        self.device = device
+        self.epoch = 0
+        self.taken = 0
+
+    def __len__(self) -> int:
+        return sum(-(-len(group) // self.batch_size) for group in self.groups)
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        rng = np.random.default_rng(derived_seed("order", self.seed, epoch))
+        found = []
+        for group in self.groups:
+            order = rng.permutation(group)
+            found += [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        if len(self.groups) > 1:
+            found = [found[i] for i in rng.permutation(len(found))]
+        return found
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.taken >= len(self):
+            self.epoch, self.taken = self.epoch + 1, 0
+        batches = self.batches(self.epoch)
+        # one copy to the device an epoch; a batch is then a view of it
+        order = torch.from_numpy(np.concatenate(batches)).to(self.device)
+        for batch in order.split([len(batch) for batch in batches])[self.taken :]:
+            self.taken += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "taken": self.taken}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch, self.taken = state["epoch"], state["taken"]
+
+
+class MixDataModule(LightningDataModule):
+    """The training images of one run: `real` (uint8, `(n, S, S)`), then `synthetic` (any size), resized alike.
+
+    Labels are int64 `(n,)`. Batches reach the module as (float images `(B, 1, size, size)` in [-1, 1], labels).
+    """
+
+    def __init__(
+        self,
+        real: tuple[np.ndarray, np.ndarray],
+        synthetic: tuple[np.ndarray, np.ndarray] | None,
+        image_size: int,
+        batch_size: int,
+        seed: int,
+        augment: str = "none",
+        one_class_batches: bool = False,
+    ) -> None:
+        super().__init__()
+        parts = [real] if synthetic is None else [real, synthetic]
+        parts = [part for part in parts if len(part[1])]
+        if not parts:
+            raise UserError("the mix holds no image: mix.synthetic_share=0 needs real training images")
+        self.images = torch.cat([resize(images, image_size) for images, _ in parts])
+        self.labels = torch.from_numpy(np.concatenate([labels for _, labels in parts]).astype(np.int64))
+        self.batch_size = batch_size
+        self.seed = seed
+        self.augment = AUGMENT[augment]
+        self.one_class_batches = one_class_batches
+
+    def train_dataloader(self) -> IndexLoader:
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        self.images, self.labels = self.images.to(device), self.labels.to(device)
+        labels = self.labels.cpu().numpy()
+        everything = np.arange(len(labels))
+        groups = [everything[labels == c] for c in np.unique(labels)] if self.one_class_batches else [everything]
+        return IndexLoader(groups, self.batch_size, self.seed, device)
+
+    def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Any:
+        images, labels = to_float(self.images[batch]), self.labels[batch]
+        if self.augment is not None:
+            images = self.augment(images)
+        return images, labels

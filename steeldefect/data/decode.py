@@ -1,0 +1,130 @@
+"""An image file as gray bytes, and the verified cache that spares doing it twice."""
+
+import json
+import logging
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from steeldefect.runs.errors import UserError, require
+from steeldefect.runs.identity import digest, file_sha256
+
+log = logging.getLogger(__name__)
+
+# raised whenever a decoded byte may change
+DECODE_RECIPE = 1
+MAX_PIXELS = 50_000_000
+# what files with the endings of images turn out to be; a closed list, since Pillow hands some others to programs
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "GIF", "WEBP")
+
+
+def decode(path: Path, image_size: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The first frame of a file, uint8 (image_size, image_size), upright and gray; raises what Pillow raises.
+
+    UserError, before anything is decoded, where the file says that it holds more than `max_pixels`.
+    """
+    with Image.open(path, formats=_FORMATS) as image:
+        width, height = image.size
+        require(
+            width * height <= max_pixels,
+            lambda: f"{width} x {height} pixels, more than dataset.max_pixels={max_pixels}",
+        )
+        image.load()
+        gray = _gray(_upright(image))
+    if gray.size != (image_size, image_size):
+        # Pillow's filters widen with the reduction, so that this is antialiased
+        gray = gray.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    return np.asarray(gray, np.uint8)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        # a damaged EXIF block says nothing about pixels that did decode
+        return image
+
+
+def _gray(image: Image.Image) -> Image.Image:
+    """Mode L: transparency over white, 16 bits by their full range, wider ones as `_wide` says."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_wide(np.asarray(image)))
+    if image.mode == "LAB":
+        return image.getchannel("L")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image if image.mode == "L" else image.convert("RGB").convert("L")
+
+
+def _wide(values: np.ndarray) -> np.ndarray:
+    """16-bit, 32-bit and float values as uint8, by the smallest usual full scale (1, 255, 65535) that holds them.
+
+    Per image a stretch would change contrast between images, so it is left to values outside all three.
+    """
+    low, high = float(values.min()), float(values.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("holds values that are not finite")
+    if values.dtype.itemsize == 2 and low >= 0:
+        full = 65535.0
+    elif low < 0 or high > 65535:
+        return np.round((values.astype(np.float64) - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+    elif values.dtype.kind == "f" and high <= 1:
+        full = 1.0
+    else:
+        full = 255.0 if high <= 255 else 65535.0
+    return np.round(values.astype(np.float64) * (255 / full)).astype(np.uint8)
+
+
+def cached(
+    folder: Path, content: str, shape: tuple[int, ...], make: Callable[[Path], dict[str, Any]]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """A read-only uint8 memmap of `<folder>/<content>.npy` and the table that belongs to it.
+
+    `make` writes the array at the path it is given and returns the table; it is called only where no whole copy is
+    found. UserError where the folder cannot be written.
+    """
+    array, sidecar = folder / f"{content}.npy", folder / f"{content}.json"
+    if sidecar.exists():
+        found = _verified(array, sidecar, shape)
+        if found is not None:
+            return found
+        log.warning("%s: the cache is damaged; made again", array)
+    partial = folder / f".{content}.{uuid4().hex}.npy"
+    partial_sidecar = partial.with_suffix(".json")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); set artifacts=DIR") from error
+    try:
+        table = make(partial)
+        note = {"shape": list(shape), "sha256": file_sha256(partial), "table": table, "table_digest": digest(table)}
+        partial_sidecar.write_text(json.dumps(note))
+        # the sidecar last: an array without one counts for nothing
+        partial.replace(array)
+        partial_sidecar.replace(sidecar)
+    finally:
+        partial.unlink(missing_ok=True)
+        partial_sidecar.unlink(missing_ok=True)
+    return np.load(array, mmap_mode="r"), table
+
+
+def _verified(array: Path, sidecar: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, dict[str, Any]] | None:
+    try:
+        note = json.loads(sidecar.read_text())
+        images = np.load(array, mmap_mode="r")
+        sound = (
+            tuple(note["shape"]) == images.shape == shape
+            and images.dtype == np.uint8
+            and note["table_digest"] == digest(note["table"])
+            and note["sha256"] == file_sha256(array)
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+    return (images, note["table"]) if sound else None

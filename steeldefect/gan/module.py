@@ -1,0 +1,129 @@
+"""Adversarial training as a LightningModule with manual optimization (paper: section 2.1, eqs. 1-3)."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, cast
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from steeldefect.gan.losses import GENERATOR_LOSSES, discriminator_loss
+from steeldefect.gan.networks import PerClass, build_discriminator, build_generator
+from steeldefect.runs.errors import UserError
+
+CURVES = ("loss_d", "loss_g", "accuracy_real", "accuracy_fake")
+
+
+class AdversarialModule(LightningModule):
+    """Generator, discriminator and the average of the generator's weights, from which banks are drawn.
+
+    Batches are (images `(N, 1, S, S)` in [-1, 1], labels `(N,)`); fakes take the labels of the batch. Nothing in a
+    step waits for the device: the curves are summed there and read once an epoch.
+    """
+
+    def __init__(self, gan: dict[str, Any], classes: int) -> None:
+        super().__init__()
+        self.save_hyperparameters({"gan": gan, "classes": classes})
+        self.automatic_optimization = False
+        self.gan: Mapping[str, Any] = gan
+        self.generator = build_generator(gan, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.discriminator = build_discriminator(gan, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = deepcopy(self.generator).requires_grad_(False).eval()
+        self.generator_loss = GENERATOR_LOSSES[gan["loss"]]
+        # one pass over real and fake together is cheaper; batch statistics would mix them, so not with BN in D
+        self.one_pass = gan["discriminator"]["norm"] == "none"
+        self.register_buffer("sums", torch.zeros(len(CURVES)), persistent=False)
+        self.register_buffer("first_bad", torch.full((), -1, dtype=torch.int64), persistent=False)
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.history: list[dict[str, float]] = []
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        options = self.gan["optimizer"]
+        # floats: Adam refuses [0, 0.99], an int beside a float
+        lr, betas = float(options["lr"]), (float(options["betas"][0]), float(options["betas"][1]))
+        networks = (self.discriminator, self.generator)
+        return [torch.optim.Adam(net.parameters(), lr=lr, betas=betas, fused=True) for net in networks]
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        real, labels = batch
+        optimizer_d, optimizer_g = cast(list[Any], self.optimizers())
+        generator, discriminator = self._networks(labels)
+        fake = generator(torch.randn(len(real), self.gan["latent_dim"], device=real.device), labels)
+
+        # D: real against fake
+        real_logits, fake_logits = self._judge(discriminator, real, fake.detach(), labels)
+        loss_d = discriminator_loss(real_logits, fake_logits)
+        optimizer_d.zero_grad()
+        self.manual_backward(loss_d)
+        optimizer_d.step()
+
+        # G: the same fakes, judged by the new D, whose own gradients are not needed
+        discriminator.requires_grad_(False)
+        loss_g = self.generator_loss(discriminator(fake, labels).float())
+        optimizer_g.zero_grad()
+        self.manual_backward(loss_g)
+        optimizer_g.step()
+        discriminator.requires_grad_(True)
+        self._update_average()
+
+        with torch.no_grad():
+            right = [(real_logits > 0).float().mean(), (fake_logits < 0).float().mean()]
+            self.sums += torch.stack([loss_d.detach(), loss_g.detach(), *right])
+            bad = ~torch.isfinite(loss_d + loss_g) & (self.first_bad < 0)
+            self.first_bad.copy_(torch.where(bad, self.step, self.first_bad))
+            self.step += 1
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """theirs + (1 - decay)(ours - theirs), BN statistics too. torch's AveragedModel reads a counter off the device."""
+        theirs, ours = self.average.state_dict(), self.generator.state_dict()
+        floats = [name for name, value in ours.items() if value.is_floating_point()]
+        torch._foreach_lerp_([theirs[n] for n in floats], [ours[n] for n in floats], 1 - self.gan["ema_decay"])
+
+    def on_train_epoch_start(self) -> None:
+        self.average.eval()
+
+    def _networks(self, labels: Tensor) -> tuple[nn.Module, nn.Module]:
+        if isinstance(self.generator, PerClass) and isinstance(self.discriminator, PerClass):
+            label = int(labels[0])  # small networks of one class each: the choice is the host's
+            return self.generator.of(label), self.discriminator.of(label)
+        return self.generator, self.discriminator
+
+    def _judge(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.one_pass:
+            return discriminator(real, labels).float(), discriminator(fake, labels).float()
+        both = torch.cat([real, fake.to(real.dtype)]).contiguous(memory_format=torch.channels_last)
+        logits = discriminator(both, torch.cat([labels, labels])).float()
+        real_logits, fake_logits = logits.chunk(2)
+        return real_logits, fake_logits
+
+    def failed_step(self) -> int | None:
+        """The first update with a loss that is not finite; waits for the device."""
+        step = int(self.first_bad)
+        return step if step >= 0 else None
+
+    def on_train_epoch_end(self) -> None:
+        bad = self.failed_step()
+        if bad is not None:
+            raise UserError(
+                f"gan={self.gan['name']}: the loss was not finite at update {bad} (epoch {self.current_epoch}, images "
+                f"{self._names_of(bad)}); the last good checkpoint stands. Lower gan.optimizer.lr or use precision=32-true"
+            )
+        batches = int(self.trainer.num_training_batches)
+        values = (self.sums / batches).tolist()
+        self.sums.zero_()
+        row = dict(zip(CURVES, values, strict=True))
+        self.history.append({"epoch": self.current_epoch, **row})
+        self.log_dict({f"gan/{name}": value for name, value in row.items()})
+
+    def _names_of(self, step: int) -> str:
+        loader: Any = self.trainer.train_dataloader
+        batches = loader.batches(step // len(loader))
+        return "indices " + ", ".join(str(i) for i in batches[step % len(loader)][:8]) + ", ..."
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = checkpoint["history"]

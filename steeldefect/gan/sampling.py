@@ -1,0 +1,53 @@
+"""Images from a trained generator: labelled, one random stream an image, the same bytes however they are asked for."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from steeldefect.gan.networks import PerClass, build_generator
+
+CHUNK = 64  # images drawn together; fixed, since kernels may round differently for another batch size
+
+
+def latents(seed: int, indices: Sequence[int], latent_dim: int) -> Tensor:
+    """`(n, latent_dim)` float32 from N(0, 1); image i has a Philox stream keyed (seed, i) of its own."""
+    streams = (np.random.Generator(np.random.Philox(key=[seed, i])) for i in indices)
+    return torch.from_numpy(np.stack([s.standard_normal(latent_dim, dtype=np.float32) for s in streams]))
+
+
+@torch.inference_mode()
+def sample(generator: nn.Module, z: Tensor, labels: Tensor) -> Tensor:
+    """uint8 `(N, S, S)` on the CPU from `(N, latent_dim)` and `(N,)`; the generator must be in eval mode."""
+    device = next(generator.parameters()).device
+    z, labels = z.to(device), labels.to(device)
+    if isinstance(generator, PerClass):
+        images = torch.cat([generator.of(int(label))(z[i : i + 1], labels[i : i + 1]) for i, label in enumerate(labels)])
+    else:
+        images = generator(z, labels)
+    return images.float().squeeze(1).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def draw(
+    generator: nn.Module, gan: Mapping[str, Any], classes: int, seed: int, first: int, count: int
+) -> Iterator[np.ndarray]:
+    """Bank images `first` ... `first + count - 1` in chunks, uint8 `(n, S, S)`; image k is of class k mod C.
+
+    A chunk always starts at a multiple of `CHUNK` and is drawn whole, so that an image asked for alone has the
+    bytes that it has in the bank.
+    """
+    for start in range(first - first % CHUNK, first + count, CHUNK):
+        indices = range(start, start + CHUNK)
+        labels = torch.tensor([k % classes for k in indices])
+        images = sample(generator, latents(seed, indices, gan["latent_dim"]), labels).numpy()
+        yield images[max(0, first - start) : min(CHUNK, first + count - start)]
+
+
+def load_generator(folder: Path, gan: Mapping[str, Any], classes: int) -> nn.Module:
+    """The averaged generator of a finished `gans/<id>` folder, in eval mode."""
+    generator = build_generator(gan, classes)
+    generator.load_state_dict(torch.load(folder / "generator.pt", weights_only=True, map_location="cpu"))
+    return generator.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

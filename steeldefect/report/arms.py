@@ -1,0 +1,221 @@
+"""Which cells belong in one table, and the estimates of its arms (an arm: one classifier trained on one mix)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from steeldefect.report.collect import Collection, Record
+from steeldefect.report.statistics import Estimate, Run, difference, estimate, terms
+from steeldefect.runs.errors import UserError
+
+DEVELOPMENT = 102  # protocol, "Replicates": from here on they choose settings and enter no study
+MIXES = ("org100", "org75", "org50", "org30", "org20", "org0")
+
+
+class Group(NamedTuple):
+    """What all cells of one table share; gan is `none` only where no cell has a bank."""
+
+    dataset: str
+    split: str
+    scale: str
+    schedule: str
+    gan: str
+    augment: str
+    real_per_class: int | None
+
+    def holds(self, record: Record) -> bool:
+        """Cells without a bank belong to every GAN's table, and a cell to every schedule that gives that cell."""
+        same = all(record[key] == getattr(self, key) for key in ("dataset", "split", "scale", "augment"))
+        same = same and record["real_per_class"] == self.real_per_class
+        return same and record["gan"] in ("none", self.gan) and self.schedule in record["schedules"]
+
+    @property
+    def slug(self) -> str:
+        parts = [self.dataset, self.split, self.scale, self.schedule, self.gan]
+        parts += [] if self.augment == "none" else [self.augment]
+        return "-".join([*parts, *([] if self.real_per_class is None else [f"k{self.real_per_class}"])])
+
+    @property
+    def title(self) -> str:
+        real = "all real images" if self.real_per_class is None else f"{self.real_per_class} real images a class"
+        head = f"dataset={self.dataset} split={self.split} scale={self.scale} schedule={self.schedule}"
+        return f"{head} gan={self.gan} augment={self.augment}, {real}"
+
+
+class Missing(NamedTuple):
+    """Why an arm has no figure: `missing` or `not trained`."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Arm:
+    trained: Mapping[int, Record]  # by replicate
+    not_trained: tuple[int, ...]
+    absent: tuple[int, ...]  # replicates that the grid holds and no cell does
+
+    @property
+    def why_empty(self) -> Missing:
+        return Missing("not trained" if self.not_trained else "missing")
+
+
+def study_records(records: Iterable[Record], where: Mapping[str, Any]) -> list[Record]:
+    """Without development replicates, and only those whose fields (`classifier`, `optimizer.lr`) are as in `where`."""
+
+    def fits(record: Record, key: str, wanted: Any) -> bool:
+        value: Any = record if key.split(".")[0] in record else record["config"]
+        for part in key.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                raise UserError(f"where: no record field {key!r}; give one such as classifier, mix or optimizer.lr")
+            value = value[part]
+        return value in wanted if isinstance(wanted, list) else bool(value == wanted)
+
+    chosen = [record for record in records if all(fits(record, key, wanted) for key, wanted in where.items())]
+    return [record for record in chosen if record["replicate"] < DEVELOPMENT]
+
+
+def groups(records: Sequence[Record]) -> list[Group]:
+    """Every table that the records fill, sorted.
+
+    A schedule has a table where some cell is of it alone, since org20 is one cell of two schedules; where all cells
+    are of both, the first is taken.
+    """
+    found: set[Group] = set()
+    for context in {_context(record) for record in records}:
+        own = [record for record in records if _context(record) == context]
+        alone = {record["schedules"][0] for record in own if len(record["schedules"]) == 1}
+        for schedule in alone or {own[0]["schedules"][0]}:
+            gans = {record["gan"] for record in own if schedule in record["schedules"]}
+            dataset, split, scale, augment, real = context
+            found |= {Group(dataset, split, scale, schedule, gan, augment, real) for gan in gans - {"none"} or {"none"}}
+    return sorted(found, key=lambda group: (*group[:6], group.real_per_class or 0))
+
+
+def _context(record: Record) -> tuple[str, str, str, str, int | None]:
+    return tuple(record[key] for key in ("dataset", "split", "scale", "augment", "real_per_class"))
+
+
+class Arms:
+    """The cells of one group, as arms; refuses what must not stand in one table."""
+
+    def __init__(self, collection: Collection, group: Group, replicates: Sequence[int] | None = None) -> None:
+        self.group, self.tested = group, collection.tested
+        self.records = [record for record in collection.records if group.holds(record)]
+        _require_one(self.records, "recipe", lambda record: record["recipe"], group)
+        _require_one(self.records, "data set", lambda record: record["ids"].get("dataset"), group)
+        _require_one(self.records, "list of classes", lambda record: tuple(record["classes"]), group)
+        _require_single(self.records)
+        self.classes: list[str] = self.records[0]["classes"]
+        self.replicates = sorted(replicates or {record["replicate"] for record in self.records})
+        self.mixes = sorted({record["mix"] for record in self.records}, key=_mix_order)
+        self.classifiers = sorted({record["classifier"] for record in self.records})
+
+    def arm(self, classifier: str, mix: str) -> Arm:
+        own = {
+            record["replicate"]: record
+            for record in self.records
+            if (record["classifier"], record["mix"]) == (classifier, mix) and record["replicate"] in self.replicates
+        }
+        trained = {replicate: record for replicate, record in sorted(own.items()) if record["trained"]}
+        failed = tuple(sorted(set(own) - set(trained)))
+        return Arm(trained, failed, tuple(replicate for replicate in self.replicates if replicate not in own))
+
+    def run(self, record: Record, metric: str, index: int | None = None) -> Run | None:
+        """One cell's value of a metric, overall or (`index`) of a class; None where the record lacks it."""
+        if index is None:
+            value = record["metrics"].get(metric)
+        else:
+            value = record["per_class"].get(metric, [None] * len(self.classes))[index]
+        if value is None:
+            return None
+        tested = self.tested.get(record["id"])
+        moved = terms(tested, metric, len(self.classes), index) if tested else None
+        return Run(value, tested.clusters() if tested and moved is not None else None, moved)
+
+    def runs(self, classifier: str, mix: str, metric: str, index: int | None = None) -> dict[int, Run]:
+        """By replicate, of trained cells only."""
+        trained = self.arm(classifier, mix).trained
+        runs = {replicate: self.run(record, metric, index) for replicate, record in trained.items()}
+        return {replicate: run for replicate, run in runs.items() if run is not None}
+
+    def estimate(self, classifier: str, mix: str, metric: str, index: int | None = None) -> Estimate | Missing:
+        runs = self.runs(classifier, mix, metric, index)
+        if not runs:
+            return self.arm(classifier, mix).why_empty
+        return estimate(list(runs.values()), wilson=metric == "accuracy" and index is None)
+
+    def differences(
+        self, classifier: str, mix: str, other: str, metric: str, index: int | None = None
+    ) -> dict[int, Run]:
+        """`mix` minus `other`, paired by replicate; both must have been trained and tested on one split."""
+        one, two = self.arm(classifier, mix).trained, self.arm(classifier, other).trained
+        paired: dict[int, Run] = {}
+        for replicate in sorted(set(one) & set(two)):
+            if one[replicate]["ids"].get("split") != two[replicate]["ids"].get("split"):
+                ids = f"{one[replicate]['id']} and {two[replicate]['id']}"
+                raise UserError(f"cells {ids}: replicate {replicate} of {mix} and {other} have different splits")
+            first, second = self.run(one[replicate], metric, index), self.run(two[replicate], metric, index)
+            if first is not None and second is not None:
+                paired[replicate] = difference(first, second)
+        return paired
+
+    def difference(
+        self, classifier: str, mix: str, other: str, metric: str, index: int | None = None
+    ) -> Estimate | Missing:
+        paired = self.differences(classifier, mix, other, metric, index)
+        if paired:
+            return estimate(list(paired.values()), fraction=False)
+        arms = (self.arm(classifier, mix), self.arm(classifier, other))
+        return Missing("not trained" if all(arm.trained or arm.not_trained for arm in arms) else "missing")
+
+
+def mean_of_runs(by_arm: Sequence[Mapping[int, Run]]) -> dict[int, Run]:
+    """The mean over arms within each replicate that all of them have; the images are the same in all."""
+    shared = sorted(set.intersection(*(set(runs) for runs in by_arm))) if by_arm else []
+    means: dict[int, Run] = {}
+    for replicate in shared:
+        own = [runs[replicate] for runs in by_arm]
+        value, moved = float(np.mean([run.value for run in own])), [run.terms for run in own if run.terms is not None]
+        alike = len(moved) == len(own) and len({len(part) for part in moved}) == 1
+        means[replicate] = Run(value, own[0].clusters, np.mean(moved, axis=0)) if alike else Run(value)
+    return means
+
+
+def _mix_order(mix: str) -> tuple[int, str]:
+    return (MIXES.index(mix) if mix in MIXES else len(MIXES), mix)
+
+
+def _require_one(records: Sequence[Record], what: str, of: Any, group: Group) -> None:
+    by_value: dict[Any, list[str]] = {}
+    for record in records:
+        by_value.setdefault(of(record), []).append(record["id"])
+    if len(by_value) > 1:
+        named = "; ".join(f"{value}: {', '.join(ids[:3])}" for value, ids in sorted(by_value.items(), key=str))
+        raise UserError(f"one table must not mix cells of more than one {what} ({group.title}): {named}; {_ADVICE}")
+
+
+_ADVICE = "move the others out of source, or choose with where, such as 'where={optimizer.lr: 0.03}'"
+
+
+def _require_single(records: Sequence[Record]) -> None:
+    places: dict[tuple[str, str, int], Record] = {}
+    for record in records:
+        place = (record["classifier"], record["mix"], record["replicate"])
+        other = places.setdefault(place, record)
+        if other is not record:
+            keys = sorted(set(_differing(other["config"], record["config"])))
+            told = f"they differ in {', '.join(keys[:4])}" if keys else "their configs are the same"
+            raise UserError(
+                f"cells {other['id']} and {record['id']} are both {place[0]} on {place[1]}, replicate {place[2]}; "
+                f"{told}; {_ADVICE}"
+            )
+
+
+def _differing(one: Any, other: Any, prefix: str = "") -> Iterable[str]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in sorted(set(one) | set(other)):
+            yield from _differing(one.get(key), other.get(key), f"{prefix}.{key}" if prefix else key)
+    elif one != other:
+        yield prefix

@@ -1,0 +1,227 @@
+"""Read the records of cells, from a folder of artifacts or of committed results, and write the latter."""
+
+import csv
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steeldefect.report.statistics import Tested
+from steeldefect.runs.errors import UserError
+from steeldefect.runs.store import MANIFEST, read_json
+
+Record = dict[str, Any]
+RECORDS, PREDICTIONS = "records.jsonl", "predictions.csv"
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "id": str,
+    "recipe": int,
+    "dataset": str,
+    "split": str,
+    "scale": str,
+    "schedules": list,
+    "gan": str,
+    "mix": str,
+    "augment": str,
+    "real_per_class": (int, type(None)),
+    "classifier": str,
+    "replicate": int,
+    "ids": dict,
+    "config": dict,
+    "classes": list,
+    "counts": dict,
+    "metrics": dict,
+    "per_class": dict,
+    "confusion": list,
+    "trained": bool,
+    "cost": dict,
+    "environment": dict,
+}
+
+
+@dataclass
+class Collection:
+    records: list[Record] = field(default_factory=list)
+    tested: dict[str, Tested] = field(default_factory=dict)  # by record id, where predictions are at hand
+    skipped: list[str] = field(default_factory=list)  # "<cell>: why", one for each record that could not be read
+
+
+def read_records(source: Path) -> list[Record]:
+    return collect(source).records
+
+
+def collect(source: Path) -> Collection:
+    """Finished cells of `source` (artifacts, or its cells), else every records.jsonl in it or below; each id once.
+
+    A damaged record is skipped and named in `skipped`; folders without a manifest are not finished and not looked at.
+    """
+    if not source.is_dir():
+        raise UserError(f"source={source}: no such folder; give artifacts, or a folder of committed results")
+    cells = source / "cells" if (source / "cells").is_dir() else source
+    finished = sorted(path.parent for path in cells.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
+    finished = [folder for folder in finished if (folder / "record.json").exists() or cells.name == "cells"]
+    files = [] if finished else sorted(source.rglob(RECORDS))
+    collection = Collection()
+    for folder in finished:
+        _read_cell(folder, collection)
+    for file in files:
+        _read_committed(file, collection)
+    if not finished and not files:
+        raise UserError(f"source={source}: holds neither finished cells (<id>/{MANIFEST}) nor {RECORDS}")
+    if not collection.records:
+        raise UserError(f"source={source}: no record could be read: {'; '.join(collection.skipped[:3])}")
+    collection.records.sort(key=_order)
+    return collection
+
+
+def _order(record: Record) -> tuple[Any, ...]:
+    kind = [record[key] for key in ("dataset", "split", "scale", "gan", "augment")]
+    return (
+        *kind,
+        record["real_per_class"] or 0,
+        record["classifier"],
+        record["mix"],
+        record["replicate"],
+        record["id"],
+    )
+
+
+def _read_cell(folder: Path, collection: Collection) -> None:
+    try:
+        record = read_json(folder / "record.json")
+        check(record)
+        record["made"] = _made(folder / MANIFEST)
+        record["upstream"] = {
+            stage: _made(manifest)
+            for stage in ("gan", "bank", "initial")
+            if (manifest := folder.parents[1] / f"{stage}s" / str(record["ids"].get(stage)) / MANIFEST).is_file()
+        }
+        collection.records.append(record)
+        if (folder / PREDICTIONS).is_file():
+            collection.tested[record["id"]] = _read_predictions(folder / PREDICTIONS, record["classes"])
+    except (UserError, OSError, ValueError, KeyError, IndexError) as error:
+        collection.skipped.append(f"{folder.name}: {_short(error, folder)}")
+
+
+def _short(error: Exception, folder: Path) -> str:
+    """The message without the machine's own folders."""
+    return " ".join(str(error).replace(f"{folder}/", "").replace(str(folder), folder.name).split()) or "damaged"
+
+
+def check(record: Record) -> None:
+    """`UserError` unless the record has every field of the right type and its figures lie in [0, 1]."""
+    for key, kind in FIELDS.items():
+        if key not in record:
+            raise UserError(f"record.json: {key} is missing")
+        if not isinstance(record[key], kind):
+            raise UserError(f"record.json: {key}={record[key]!r} is no {getattr(kind, '__name__', 'whole number')}")
+    n = len(record["classes"])
+    if np.shape(record["confusion"]) != (n, n):
+        raise UserError(f"record.json: confusion is {np.shape(record['confusion'])}, must be {(n, n)}")
+    for name in ("accuracy", "mean_pr"):
+        if name not in record["metrics"]:
+            raise UserError(f"record.json: metrics.{name} is missing")
+    for name, value in record["metrics"].items():
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise UserError(f"record.json: metrics.{name}={value!r}: must lie in [0, 1]")
+    for name, values in record["per_class"].items():
+        if len(values) != n or not all(isinstance(value, int | float) and 0 <= value <= 1 for value in values):
+            raise UserError(f"record.json: per_class.{name}: {n} numbers in [0, 1] expected")
+
+
+def _made(manifest: Path) -> dict[str, Any]:
+    made = read_json(manifest).get("made", {})
+    kept = {key: made[key] for key in ("utc", "seconds", "commit") if key in made}
+    return kept | {"command": without_path(str(made.get("command", "")))}
+
+
+def _read_predictions(path: Path, classes: Sequence[str]) -> Tested:
+    """`image,label,scene,logit_<class>…`; the label is a class or its number, the scene may be empty."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    number = {name: index for index, name in enumerate(classes)}
+    logits = np.array([[float(row[f"logit_{name}"]) for name in classes] for row in rows])
+    labels = [number[row["label"]] if row["label"] in number else int(row["label"]) for row in rows]
+    scenes = [int(row["scene"] or -1) for row in rows]
+    return _tested([row["image"] for row in rows], scenes, labels, logits.argmax(1))
+
+
+def _tested(image: Sequence[str], scene: Sequence[int], label: Sequence[int], predicted: Any) -> Tested:
+    """Sorted by image, so that the arms of a replicate line up."""
+    order = np.argsort(np.array(image))
+    columns = (np.array(column, dtype=np.int64)[order] for column in (scene, label, predicted))
+    return Tested(np.array(image)[order], *columns)
+
+
+def _read_committed(path: Path, collection: Collection) -> None:
+    known = {record["id"] for record in collection.records}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            record = json.loads(line)
+            check(record)
+        except (UserError, ValueError, TypeError) as error:
+            collection.skipped.append(f"{path.parent.name}/{path.name} line {number}: {error}")
+            continue
+        if record["id"] not in known:
+            collection.records.append(record)
+    if (path.parent / PREDICTIONS).is_file():
+        collection.tested.update(_read_answers(path.parent / PREDICTIONS))
+
+
+def _read_answers(path: Path) -> dict[str, Tested]:
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    answers: dict[str, Tested] = {}
+    for column in range(4, len(header)):
+        own = [row for row in rows if row[column]]
+        scenes, labels, predicted = ([int(row[c] or -1) for row in own] for c in (2, 3, column))
+        answers[header[column]] = _tested([row[1] for row in own], scenes, labels, predicted)
+    return answers
+
+
+def write_committed(collection: Collection, folder: Path) -> None:
+    """records.jsonl, one line a cell, and predictions.csv: the class that each cell gave each of its test images."""
+    lines = [json.dumps(without_paths(record), sort_keys=True, allow_nan=False) for record in collection.records]
+    (folder / RECORDS).write_text("\n".join(lines) + "\n")
+    ids = [record["id"] for record in collection.records if record["id"] in collection.tested]
+    if not ids:
+        (folder / PREDICTIONS).unlink(missing_ok=True)
+        return
+    content = {record["id"]: record["ids"].get("dataset") or record["dataset"] for record in collection.records}
+    rows: dict[tuple[str, str, int, int], dict[str, int]] = {}
+    for identifier in ids:
+        tested = collection.tested[identifier]
+        for image, scene, label, predicted in zip(
+            tested.image.tolist(), tested.scene.tolist(), tested.label.tolist(), tested.predicted.tolist(), strict=True
+        ):
+            rows.setdefault((content[identifier], image, scene, label), {})[identifier] = predicted
+    with (folder / PREDICTIONS).open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["dataset", "image", "scene", "label", *ids])
+        for (dataset, image, scene, label), given in sorted(rows.items()):
+            answers = [given.get(identifier, "") for identifier in ids]
+            writer.writerow([dataset, image, scene if scene >= 0 else "", label, *answers])
+
+
+def without_paths(part: Any) -> Any:
+    """The same content, without the machine's own folders: absolute paths become their last part."""
+    if isinstance(part, Mapping):
+        return {key: without_path(value) if key == "command" else without_paths(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [without_paths(value) for value in part]
+    if isinstance(part, str) and re.match(r"(/|~|\.\.?/|[A-Za-z]:\\)", part):
+        return Path(part).name
+    return part
+
+
+def without_path(command: str) -> str:
+    """`dataset.root=/home/me/neu` becomes `dataset.root=neu`."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    return shlex.join(re.sub(r"(?<![\w.])(~|\.\.)?/\S*/", "", word) for word in words)

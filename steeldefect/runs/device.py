@@ -1,0 +1,42 @@
+"""Which device and precision a run gets, resolved before it is named."""
+
+import functools
+import os
+
+import torch
+
+from steeldefect.runs.errors import UserError
+
+
+def accelerator_kind(accelerator: str) -> str:
+    """`gpu` or `cpu` for trainer.accelerator=auto|cpu|gpu."""
+    if accelerator == "auto":
+        return "gpu" if torch.cuda.is_available() else "cpu"
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("trainer.accelerator=gpu: no CUDA device is visible; use trainer=cpu or trainer=auto")
+    if accelerator not in ("cpu", "gpu"):
+        raise UserError(f"trainer.accelerator={accelerator}: choices: auto, cpu, gpu")
+    return accelerator
+
+
+def resolve_precision(precision: str, accelerator: str, on_cpu: str) -> str:
+    """`auto`: bf16-mixed (else 16-mixed) on a GPU, `on_cpu` where the CPU computes bf16 natively, else 32-true."""
+    kind = accelerator_kind(accelerator)
+    if precision == "16-mixed" and kind == "cpu":
+        raise UserError("precision=16-mixed: needs a GPU; on a CPU use bf16-mixed or 32-true")
+    if precision != "auto":
+        return precision
+    if kind == "gpu":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    return on_cpu if cpu_has_bf16() else "32-true"
+
+
+@functools.cache
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 natively; without it, autocast is slower than float32."""
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    return capabilities.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported()
+
+
+def available_threads(threads: int | None) -> int:
+    return threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))

@@ -1,0 +1,100 @@
+"""The hashed part of each stage: all that determines its result, and the ids of what it is made from.
+
+What cannot change a result is left out here and nowhere else (`LEFT_OUT`). `RECIPES` is raised by one where a
+change of the code alters a stage's results; the report refuses to mix recipes in one table.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+RECIPES = {"split": 1, "gan": 1, "bank": 1, "initial": 1, "cell": 1}
+LEFT_OUT = {"gan": ("sheet_every",), "classifier": ("cpu_precision", "weights")}
+
+
+def split_identity(settings: Mapping[str, Any], content: str, scenes_id: str | None) -> dict[str, Any]:
+    split = dict(settings["split"])
+    if split["name"] == "random":
+        scenes_id = None
+    return {
+        "stage": "split",
+        "recipe": RECIPES["split"],
+        "dataset": content,
+        "scenes": scenes_id,
+        "split": split,
+        "seed": settings["partition_seed"],
+    }
+
+
+def gan_identity(settings: Mapping[str, Any], split_id: str, precision: str) -> dict[str, Any]:
+    return {
+        "stage": "gan",
+        "recipe": RECIPES["gan"],
+        "split": split_id,
+        "real_per_class": settings["real_per_class"],
+        "gan": _without(settings["gan"], LEFT_OUT["gan"]),
+        "seed": settings["gan_seed"],
+        "precision": precision,
+    }
+
+
+def bank_identity(settings: Mapping[str, Any], gan_id: str, split_id: str, count: int) -> dict[str, Any]:
+    return {
+        "stage": "bank",
+        "recipe": RECIPES["bank"],
+        "gan": gan_id,
+        "split": split_id,
+        "count": count,
+        "seed": settings["bank"]["seed"],
+    }
+
+
+def initial_identity(
+    settings: Mapping[str, Any], split_id: str, bank_id: str | None, updates: int, precision: str, weights: str | None
+) -> dict[str, Any]:
+    """Phase `initial` is shared by all mixes that keep the originals: the mix is no part of it."""
+    share = settings["mix"]["synthetic_share"]
+    return {
+        "stage": "initial",
+        "recipe": RECIPES["initial"],
+        "split": split_id,
+        "real_per_class": settings["real_per_class"],
+        "synthetic": {"bank": bank_id, "balance": settings["mix"]["balance"]} if share == 1 else None,
+        **_training(settings, precision, weights),
+        "updates": updates,
+    }
+
+
+def cell_identity(
+    settings: Mapping[str, Any],
+    split_id: str,
+    bank_id: str | None,
+    initial_id: str | None,
+    updates: int,
+    precision: str,
+    weights: str | None,
+) -> dict[str, Any]:
+    return {
+        "stage": "cell",
+        "recipe": RECIPES["cell"],
+        "split": split_id,
+        "real_per_class": settings["real_per_class"],
+        "mix": dict(settings["mix"]),
+        "bank": bank_id,
+        "initial": initial_id,
+        **_training(settings, precision, weights),
+        "updates": updates,
+    }
+
+
+def _training(settings: Mapping[str, Any], precision: str, weights: str | None) -> dict[str, Any]:
+    return {
+        "classifier": _without(settings["classifier"], LEFT_OUT["classifier"]) | {"weights": weights},
+        "augment": settings["augment"],
+        "optimizer": dict(settings["optimizer"]),
+        "seed": settings["train_seed"],
+        "precision": precision,
+    }
+
+
+def _without(part: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key not in keys}

@@ -1,0 +1,79 @@
+"""W&B through Lightning's logger: offline without a key, never a prompt, always finished."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+
+@contextlib.contextmanager
+def wandb_run(
+    settings: Mapping[str, Any], stage: str, identifier: str, name: str, tags: Sequence[str]
+) -> Iterator[list[Logger]]:
+    """Loggers for one artifact: none under logger=csv, else one W&B run (group = study, job_type = stage).
+
+    The run's id is the artifact's, so a resumed try goes on in the same run. A failure is shown as one (exit code 1);
+    without `finish`, the next cell of the process would be logged into this run.
+    """
+    options = settings["logger"]
+    if not options["wandb"]:
+        yield []
+        return
+    _prepare_environment(Path(settings["artifacts"]))
+    import wandb
+
+    study = settings["study"] or "single"
+    logger = WandbLogger(
+        project=options["project"],
+        name=name,
+        id=f"{stage}-{identifier}",
+        save_dir=settings["artifacts"],
+        group=study,
+        job_type=stage,
+        tags=[tag for tag in tags if tag],
+        config=_shown(settings) | {"artifact": identifier},
+        settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
+        resume="allow",
+    )
+    try:
+        logger.experiment  # noqa: B018  starts the run, so that a failure before the first step is seen too
+        yield [logger]
+    except BaseException:
+        wandb.finish(exit_code=1)
+        raise
+    wandb.finish(exit_code=0)
+
+
+def _prepare_environment(artifacts: Path) -> None:
+    """No network and nothing under $HOME unless the user has set W&B up."""
+    root = (artifacts / "wandb").absolute()
+    root.mkdir(parents=True, exist_ok=True)
+    defaults = {
+        "WANDB_ERROR_REPORTING": "false",
+        "WANDB_DATA_DIR": str(root),
+        "WANDB_CACHE_DIR": str(root / "cache"),
+        "WANDB_SILENT": "true",
+    }
+    if not os.environ.get("WANDB_API_KEY"):
+        defaults["WANDB_MODE"] = "offline"
+    for key, value in defaults.items():
+        os.environ.setdefault(key, value)
+
+
+def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The config as W&B shows it: names of groups on top, so that its table can be filtered; no paths."""
+    groups = ("dataset", "split", "gan", "classifier", "schedule", "scale")
+    names = {f"{group}_name": settings[group]["name"] for group in groups}
+    return names | public(settings)
+
+
+def public(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without paths of this machine, for records and logs."""
+    hidden = {"artifacts"}
+    shown = {key: value for key, value in settings.items() if key not in hidden}
+    shown["dataset"] = {key: value for key, value in settings["dataset"].items() if key not in ("root", "scenes")}
+    shown["classifier"] = {key: value for key, value in settings["classifier"].items() if key != "weights"}
+    return shown
