@@ -71,12 +71,6 @@ class IndexLoader:
             self.taken += 1
             yield batch
 
-    def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.epoch, "taken": self.taken}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.epoch, self.taken = state["epoch"], state["taken"]
-
 
 class MixDataModule(LightningDataModule):
     """The training images of one run: `real` (uint8, `(n, S, S)`), then `synthetic` (any size), resized alike.
@@ -105,6 +99,8 @@ class MixDataModule(LightningDataModule):
         self.seed = seed
         self.augment = AUGMENT[augment]
         self.one_class_batches = one_class_batches
+        self.loader: IndexLoader | None = None
+        self.position = (0, 0)
 
     def train_dataloader(self) -> IndexLoader:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
@@ -112,7 +108,17 @@ class MixDataModule(LightningDataModule):
         labels = self.labels.cpu().numpy()
         everything = np.arange(len(labels))
         groups = [everything[labels == c] for c in np.unique(labels)] if self.one_class_batches else [everything]
-        return IndexLoader(groups, self.batch_size, self.seed, device)
+        self.loader = IndexLoader(groups, self.batch_size, self.seed, device)
+        self.loader.epoch, self.loader.taken = self.position
+        return self.loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sampler's position. (Lightning drops the state of a loader that is resumed at the end of an epoch.)"""
+        assert self.loader is not None
+        return {"epoch": self.loader.epoch, "taken": self.loader.taken}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.position = (state_dict["epoch"], state_dict["taken"])
 
     def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Any:
         images, labels = to_float(self.images[batch]), self.labels[batch]

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 DECODE_RECIPE = 1
 MAX_PIXELS = 50_000_000
 # what files with the endings of images turn out to be; a closed list, since Pillow hands some others to programs
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "GIF", "WEBP")
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "GIF", "WEBP")
 
 
 def decode(path: Path, image_size: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -28,6 +28,8 @@ def decode(path: Path, image_size: int, max_pixels: int = MAX_PIXELS) -> np.ndar
 
     UserError, before anything is decoded, where the file says that it holds more than `max_pixels`.
     """
+    # an explicit list of formats finds only readers that are loaded
+    Image.init()
     with Image.open(path, formats=_FORMATS) as image:
         width, height = image.size
         require(

@@ -208,8 +208,8 @@ def _draw(
         if scattered:
             image += strength * _DEPTH[other] * _marks(rng, other, shape, unit, scattered, 0.35)
     grey, spread = _TONE[class_name]
-    grey = float(np.clip(grey + rng.normal(0, 22 + 12 * difficulty), 60, 205))
-    spread = float(np.clip(spread * math.exp(rng.normal(0, 0.2 + 0.25 * difficulty)), 10, 50))
+    grey = float(np.clip(grey + rng.normal(0, 12 + 24 * difficulty), 60, 205))
+    spread = float(np.clip(spread * math.exp(rng.normal(0, 0.12 + 0.36 * difficulty)), 10, 50))
     return np.float32(grey) + np.float32(spread) * (image - image.mean()) / image.std()
 
 

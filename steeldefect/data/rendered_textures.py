@@ -24,12 +24,12 @@ class Look:
 
 # measured by eye on NEU: crazing and patches are grainy, inclusions and scratches lie on smooth sheet
 LOOKS = {
-    "crazing": Look(grain=1.0, brush=0.15, bands=0.3, blotch=0.15, tilt=0.1),
-    "inclusion": Look(grain=0.2, brush=0.1, bands=0.4, blotch=0.1, tilt=0.25),
-    "patches": Look(grain=0.8, brush=0.1, bands=0.2, blotch=0.25, tilt=0.15),
-    "pitted_surface": Look(grain=0.35, brush=0.1, bands=0.2, blotch=0.35, tilt=0.5),
-    "rolled-in_scale": Look(grain=0.25, brush=0.55, bands=0.2, blotch=0.4, tilt=0.15),
-    "scratches": Look(grain=0.2, brush=0.15, bands=0.3, blotch=0.15, tilt=0.25),
+    "crazing": Look(grain=1.0, brush=0.15, bands=0.25, blotch=0.15, tilt=0.1),
+    "inclusion": Look(grain=0.15, brush=0.1, bands=0.35, blotch=0.1, tilt=0.15),
+    "patches": Look(grain=0.7, brush=0.1, bands=0.2, blotch=0.2, tilt=0.1),
+    "pitted_surface": Look(grain=0.3, brush=0.05, bands=0.15, blotch=0.2, tilt=0.3),
+    "rolled-in_scale": Look(grain=0.25, brush=0.55, bands=0.15, blotch=0.25, tilt=0.1),
+    "scratches": Look(grain=0.2, brush=0.15, bands=0.2, blotch=0.1, tilt=0.15),
 }
 
 
@@ -189,7 +189,7 @@ def paint_patches(rng: Rng, canvas: Canvas, anchors: Anchors, density: float) ->
     level = smooth_noise(rng, shape, 20 * unit, 13 * unit) * 0.55 - rng.uniform(0.75, 1.15)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     for y, x in anchors:
-        ry, rx = size * rng.uniform(16, 38) * unit, size * rng.uniform(12, 26) * unit
+        ry, rx = size * rng.uniform(20, 40) * unit, size * rng.uniform(14, 28) * unit
         level += 1.6 * np.exp(-0.5 * ((rows - y) / ry) ** 2 - 0.5 * ((columns - x) / rx) ** 2)
     level += 0.12 * canvas.ragged + 0.18 * smooth_noise(rng, shape, 4 * unit, 4 * unit)
     softness = rng.uniform(0.2, 0.6)
@@ -201,7 +201,7 @@ def paint_patches(rng: Rng, canvas: Canvas, anchors: Anchors, density: float) ->
 
 def paint_pitted_surface(rng: Rng, canvas: Canvas, anchors: Anchors, density: float) -> None:
     unit, (height, width) = canvas.unit, canvas.shape
-    count = int(density * canvas.area / rng.uniform(60, 160))
+    count = int(density * canvas.area / rng.uniform(50, 110))
     size = rng.uniform(0.75, 1.25)
     crowd = smooth_noise(rng, canvas.shape, 25 * unit, 18 * unit)
     where = rng.uniform((0, 0), (height, width), (count, 2))
@@ -212,7 +212,7 @@ def paint_pitted_surface(rng: Rng, canvas: Canvas, anchors: Anchors, density: fl
         row, column = min(max(int(y), 0), height - 1), min(max(int(x), 0), width - 1)
         if luck > 0.65 + 0.35 * crowd[row, column]:
             continue
-        radius = float(np.clip(size * np.exp(rng.normal(np.log(1.8), 0.35)), 0.8, 5))
+        radius = float(np.clip(size * np.exp(rng.normal(np.log(2.0), 0.35)), 1.0, 5))
         canvas.stain(y, x, (radius * rng.uniform(1, 1.7), radius), rng.normal(0, 0.6), rng.uniform(0.4, 1.0))
     if rng.random() < 0.3 * density:
         # a corroded region with a frayed border, as on some NEU plates

@@ -189,7 +189,8 @@ class _Tree:
             kept = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
         except OSError as error:
             raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
-        return sorted(kept, key=lambda path: natural_key(path.name))
+        # links last: a folder that is met twice keeps its own name
+        return sorted(kept, key=lambda path: (path.is_symlink(), natural_key(path.name)))
 
     def folders(self, folder: Path) -> list[Path]:
         """Folders in `folder` that were not met before; what else lies there is ignored."""
@@ -315,7 +316,7 @@ def _name(sources: Sequence[_Source], hashes: Sequence[str], root: Path) -> tupl
 
 
 def _load_rendered(dataset: Mapping[str, Any], cache: Path) -> ImageSet:
-    # drawing needs scipy, which reading files does not
+    # here, so that reading files does not load the drawing code
     from steeldefect.data.rendered import CLASSES, RENDER_RECIPE, render
 
     size = _positive(dataset, "image_size", None)

@@ -54,7 +54,7 @@ def share_figure(arms: Arms, path: Path) -> bool:
             panel.set_title(TITLES[metric])
             panel.set_xlabel("synthetic share of the training images, %")
             panel.set_xticks(sorted({100 * share for share in shares.values()}))
-        panels[0].set_ylabel("percent, with 95 % interval")
+        panels[0].set_ylabel("percent, 95 % interval where n allows one")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center", frameon=False)
         save(figure, path)
@@ -96,9 +96,8 @@ def confusion_figure(arms: Arms, classifiers: Sequence[str], mixes: Sequence[str
         for panel, (classifier, mix) in zip(panels.flat, cells, strict=True):
             trained = arms.arm(classifier, mix).trained
             panel.set_title(f"{classifier}, {mix}, n={len(trained)}")
-            if trained:
-                _matrix(panel, np.sum([record["confusion"] for record in trained.values()], axis=0))
-            else:
+            _matrix(panel, np.sum([np.zeros((n, n)), *(record["confusion"] for record in trained.values())], axis=0))
+            if not trained:
                 panel.text(0.5, 0.5, arms.arm(classifier, mix).why_empty.why, ha="center", transform=panel.transAxes)
             panel.set_xticks(range(n), arms.classes if panel in panels[-1] else [""] * n, rotation=60, ha="right")
             panel.set_yticks(range(n), arms.classes if panel in panels[:, 0] else [""] * n)

@@ -121,6 +121,14 @@ def test_every_image_is_tested_once_over_the_folds(seed):
     assert np.array_equal(np.sort(np.concatenate([split.test for split in parts])), np.arange(1800))
 
 
+def test_scene_larger_than_a_fold_does_not_fill_one_on_top_of_others():
+    labels = np.repeat([0, 1], 120)
+    scenes = np.r_[np.zeros(50, int), np.arange(1, 71), np.arange(100, 220)]
+    for seed in range(20):
+        tested = [make_split(FOLDS | {"fold": f}, seed, labels, scenes, ("a", "b")).test for f in range(3)]
+        assert sorted(np.count_nonzero(labels[test] == 0) for test in tested) == [35, 35, 50]
+
+
 @st.composite
 def tables(draw):
     """Small tables: 2-4 classes of 6-12 scenes, and up to five scenes merged into one across two classes."""

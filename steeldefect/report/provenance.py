@@ -1,0 +1,140 @@
+"""What made the records: ids, commands, commits, machines, hours."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from steeldefect.report.arms import Arms, Missing
+from steeldefect.report.collect import Collection, Record, without_path
+from steeldefect.report.tables import BASELINE, TITLES, Table
+
+KEPT = "<!-- Written by hand below; kept when the report is written again. -->"
+SHOWN_COMMANDS = 12
+
+
+def provenance(collection: Collection) -> str:
+    records = collection.records
+    trained = sum(record["trained"] for record in records)
+    lines = [
+        "## Provenance\n",
+        f"- {len(records)} cells, {trained} trained, {len(records) - trained} not trained; "
+        f"{len(collection.tested)} with predictions.",
+        f"- {hours(records)}",
+        f"- Machines: {'; '.join(_all(_environment(record, 'machine') for record in records))}; "
+        f"device {', '.join(_all(_environment(record, 'device') for record in records))}; "
+        f"precision {', '.join(_all(_environment(record, 'precision') for record in records))}.",
+        f"- Versions: torch {', '.join(_all(_environment(record, 'torch') for record in records))}; "
+        f"python {', '.join(_all(_environment(record, 'python') for record in records))}.",
+        f"- Commits: {', '.join(commits(records))}; recipe {', '.join(_all(record['recipe'] for record in records))}.",
+        f"- Test images that show the surface of a training image: {_overlap(records)}.",
+        f"- Data sets: {', '.join(_all(_data(record) for record in records))}.",
+        "",
+        *_commands(records),
+    ]
+    if collection.skipped:
+        lines += [f"**{len(collection.skipped)} records could not be read and are left out:**\n"]
+        lines += [f"- {line}" for line in collection.skipped]
+    return "\n".join(lines) + "\n"
+
+
+def cells_table(collection: Collection) -> str:
+    """One line a cell: what it is, what it stands on."""
+    columns = ("cell", "classifier", "mix", "gan", "replicate", "schedule", "updates", "accuracy", "split", "bank")
+    lines = ["## Cells\n", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    for record in collection.records:
+        updates = record.get("updates", {})
+        shown = f"{100 * record['metrics']['accuracy']:.1f}" if record["trained"] else "not trained"
+        values = [record["id"], record["classifier"], record["mix"], record["gan"], record["replicate"]]
+        values += [", ".join(record["schedules"]), " + ".join(str(updates[phase]) for phase in updates), shown]
+        values += [record["ids"].get("split") or "", record["ids"].get("bank") or ""]
+        lines.append(f"| {' | '.join(str(value) for value in values)} |")
+    return "\n".join(lines) + "\n"
+
+
+def hours(records: Sequence[Record]) -> str:
+    """Compute of the cells and, once each, of the stages that they share."""
+    seconds = {f"cell {record['id']}": record["cost"].get("seconds", 0.0) for record in records}
+    for record in records:
+        if record["ids"].get("initial"):
+            seconds[f"initial {record['ids']['initial']}"] = record["cost"].get("seconds_initial", 0.0)
+        for stage in ("gan", "bank"):
+            made = record.get("upstream", {}).get(stage, {})
+            if "seconds" in made:
+                seconds[f"{stage} {record['ids'][stage]}"] = made["seconds"]
+    parts = {
+        kind: sum(value for name, value in seconds.items() if name.startswith(kind))
+        for kind in ("cell", "initial", "gan", "bank")
+    }
+    words = {"cell": "cells", "initial": "their initial phases", "gan": "GANs", "bank": "banks"}
+    listed = ", ".join(f"{words[kind]} {value / 3600:.2f}" for kind, value in parts.items() if value)
+    return f"Hours of compute: {sum(parts.values()) / 3600:.2f} ({listed or 'not recorded'})."
+
+
+def commits(records: Sequence[Record]) -> list[str]:
+    made = [record.get("upstream", {}).get(stage, {}).get("commit") for record in records for stage in ("gan", "bank")]
+    return _all([*(_environment(record, "commit") for record in records), *(commit for commit in made if commit)])
+
+
+def _commands(records: Sequence[Record]) -> list[str]:
+    found = [without_path(str(record["environment"].get("command", ""))) for record in records]
+    found += [made.get("command", "") for record in records for made in record.get("upstream", {}).values()]
+    commands = _all(command for command in found if command)
+    if not commands:
+        return []
+    more = [f"# and {len(commands) - SHOWN_COMMANDS} more, in records.jsonl"] if len(commands) > SHOWN_COMMANDS else []
+    return ["Commands:\n", "```", *commands[:SHOWN_COMMANDS], *more, "```", ""]
+
+
+def _overlap(records: Sequence[Record]) -> str:
+    shares = [record["counts"].get("test_overlapping_share") for record in records]
+    known = [share for share in shares if share is not None]
+    if not known:
+        return "not known (no scenes)"
+    low, high = 100 * min(known), 100 * max(known)
+    return f"{low:.0f} %" if round(low) == round(high) else f"{low:.0f} to {high:.0f} %"
+
+
+def _data(record: Record) -> str:
+    return f"{record['dataset']} {record['ids'].get('dataset', '')}".strip()
+
+
+def _environment(record: Record, key: str) -> str:
+    return str(record["environment"].get(key, "not recorded"))
+
+
+def _all(values: Iterable[Any]) -> list[str]:
+    return sorted({str(value) for value in values})
+
+
+def readme(study: str, collection: Collection, tables: Sequence[Arms], shown: Sequence[Table], path: Path) -> None:
+    """README.md of a study; what was written by hand below the marker stays."""
+    by_hand = path.read_text().partition(KEPT)[2] if path.exists() else "\n"
+    replicates = sorted({record["replicate"] for record in collection.records})
+    lines = [
+        f"# {study}\n",
+        " ".join(sentence for arms in tables for sentence in findings(arms)) + "\n",
+        f"n: {len(collection.records)} cells, replicates {', '.join(map(str, replicates))}. Files: "
+        "[report](report.md), [Table 2](table2.md), [Table 3](table3.md), [summary.csv](summary.csv) "
+        "(long format, fractions), records.jsonl, predictions.csv (class given to each test image, by cell).\n",
+        *(f"## {table.title}\n\n{table.group.title}\n\n{table.markdown()}\n" for table in shown),
+        provenance(collection),
+        f"Written by `python experiments/report.py source=DIR output=DIR study={study}`.\n",
+        KEPT,
+    ]
+    path.write_text("\n".join(lines) + by_hand)
+
+
+def findings(arms: Arms) -> list[str]:
+    """A sentence a group: what each classifier gained or lost by org20 against org100."""
+    said = []
+    for classifier in arms.classifiers:
+        found = arms.difference(classifier, "org20", BASELINE, "mean_pr")
+        if isinstance(found, Missing):
+            said.append(f"{classifier} {found.why}")
+            continue
+        interval = ""
+        if found.low is not None and found.high is not None:
+            interval = f", 95 % interval {100 * found.low:+.1f} to {100 * found.high:+.1f}"
+        said.append(f"{classifier} {100 * found.mean:+.1f} points{interval}, n={found.n_runs}")
+    head = f"On {arms.group.title}, org20 less org100 in {TITLES['mean_pr']}"
+    return [f"{head}: {'; '.join(said)}."] if said else []

@@ -1,0 +1,88 @@
+"""What is done, running, failed or dead under artifacts."""
+
+import os
+import socket
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.table import Table
+
+from steeldefect.runs.errors import UserError
+from steeldefect.runs.store import KINDS, MANIFEST, read_json
+
+STATES = ("done", "running", "failed", "dead")
+COLOURS = {"done": "green", "running": "cyan", "failed": "red", "dead": "yellow"}
+
+
+class Row(NamedTuple):
+    kind: str
+    id: str
+    state: str
+    detail: str
+
+
+def read(artifacts: Path) -> list[Row]:
+    """Every artifact of every kind, finished or not; unfinished work lies in `.<id>.partial`."""
+    if not artifacts.is_dir():
+        raise UserError(
+            f"artifacts={artifacts}: no such folder; nothing was made yet, or artifacts= names another place"
+        )
+    rows = []
+    for kind in KINDS:
+        folder = artifacts / kind
+        finished = {path.parent.name for path in folder.glob(f"[!.]*/{MANIFEST}")}
+        rows += [Row(kind, identifier, "done", "") for identifier in sorted(finished)]
+        for partial in sorted(folder.glob(".*.partial")):
+            identifier = partial.name[1 : -len(".partial")]
+            if identifier not in finished:
+                rows.append(Row(kind, identifier, *_unfinished(partial)))
+    return rows
+
+
+def _unfinished(partial: Path) -> tuple[str, str]:
+    """State and detail of work that has no manifest."""
+    try:
+        if (partial / "failed.json").is_file():
+            failed = read_json(partial / "failed.json")
+            return "failed", f"{failed.get('time', '')} {failed.get('error', '')}".strip().splitlines()[0]
+        running = read_json(partial / "running.json")
+        host, pid, started = running["host"], int(running["pid"]), running.get("started", "")
+    except (UserError, KeyError, TypeError, ValueError, IndexError):
+        return "dead", "left without a note of who worked on it; the next run goes on with it"
+    if host != socket.gethostname():
+        return "running", f"process {pid} on {host} since {started} (another machine: not checked)"
+    if _alive(pid):
+        return "running", f"process {pid} since {started}"
+    return "dead", f"process {pid}, started {started}, is gone; the next run goes on with it"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's process, but a living one
+        return True
+    return True
+
+
+def tables(rows: Sequence[Row]) -> list[Table]:
+    """Counts by kind, and below them each artifact that is not done."""
+    counts = Counter((row.kind, row.state) for row in rows)
+    overview = Table(title="artifacts")
+    overview.add_column("kind")
+    for state in STATES:
+        overview.add_column(state, justify="right", style=COLOURS[state])
+    for kind in KINDS:
+        overview.add_row(kind, *(str(counts[kind, state]) for state in STATES))
+    unfinished = [row for row in rows if row.state != "done"]
+    if not unfinished:
+        return [overview]
+    details = Table(title="not done")
+    for column in Row._fields:
+        details.add_column(column, overflow="fold")
+    for row in unfinished:
+        details.add_row(row.kind, row.id, f"[{COLOURS[row.state]}]{row.state}[/]", row.detail.replace("[", r"\["))
+    return [overview, details]

@@ -1,0 +1,141 @@
+"""The files of a report, from a collection of records."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from steeldefect.report import galleries
+from steeldefect.report.arms import Arms, groups, study_records
+from steeldefect.report.collect import Collection, write_committed
+from steeldefect.report.figures import confusion_figure, gan_curves, samples_figure, share_figure, synthetic_beside_real
+from steeldefect.report.provenance import cells_table, provenance, readme
+from steeldefect.report.tables import LONG, SUMMARY, Table, summary, table2, table3, to_csv
+from steeldefect.runs.errors import UserError
+
+NOTE = """\
+Each figure: mean over the trained runs (replicates) in percent, [95 % interval], n = runs. Intervals: two-way clustered
+by scene and run, from each image's first-order influence on the metric, in Wilson's form with a t quantile; without
+predictions a t interval over runs; differences are paired by replicate. One run alone has no interval but for accuracy (Wilson, with
+the number of images that its scenes are worth; it knows nothing of other runs). Training sets of different runs
+overlap. *not trained*: final training accuracy under 90 %; enters no mean and no difference. *missing*: in the grid,
+but no cell. AP (paper) = (precision + recall) / 2, the paper's measure, not average precision. The paper's figures are
+as printed.
+"""
+
+
+@dataclass
+class Grid:
+    """The declared grid: what a complete study holds. Replicates: None for those that the records have."""
+
+    table2_mixes: Sequence[str]
+    table3_classifiers: Sequence[str]
+    table3_mixes: Sequence[str]
+    replicates: Sequence[int] | None = None
+
+
+@dataclass
+class Report:
+    """The tables of every group, for the terminal, and what was left out."""
+
+    table2: list[Table] = field(default_factory=list)
+    table3: list[Table] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def write_report(
+    collection: Collection,
+    output: Path,
+    grid: Grid,
+    artifacts: Path,
+    study: str | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> Report:
+    """Writes report.md, tables, summary.csv, figures, records.jsonl and predictions.csv; with `study` its README.md.
+
+    `artifacts` is where banks and histories are looked for. The bytes follow from the records alone.
+    """
+    collection = Collection(study_records(collection.records, where or {}), collection.tested, collection.skipped)
+    if not collection.records:
+        raise UserError(f"no record is left: where={dict(where or {})}, and replicates from 102 up are for development")
+    tables = [Arms(collection, group, grid.replicates) for group in groups(collection.records)]
+    (output / "figures").mkdir(parents=True, exist_ok=True)
+    report = Report(skipped=collection.skipped)
+    sections = [f"# Report{f': {study}' if study else ''}\n\n{NOTE}"]
+    for arms in tables:
+        own3, own2 = _tables(arms, grid)
+        report.table3 += own3
+        report.table2 += own2
+        shown = [f"### {table.title}\n\n{table.markdown()}\n" for table in [*own3, *own2]]
+        sections += [f"## {arms.group.title}\n", *shown, *_figures(arms, grid, output, artifacts)]
+    sections.append(_gan_section(collection, output, artifacts))
+    sections.append(provenance(collection))
+    for name, wanted in (("table2", report.table2), ("table3", report.table3)):
+        parts = [f"## {table.title}\n\n{table.group.title}\n\n{table.markdown()}\n" for table in wanted]
+        (output / f"{name}.md").write_text("\n".join([*parts, NOTE]))
+        (output / f"{name}.csv").write_text(to_csv(LONG, [row for table in wanted for row in table.long()]))
+    (output / "summary.csv").write_text(to_csv(SUMMARY, summary(study or "all", tables)))
+    (output / "report.md").write_text("\n".join([*sections, cells_table(collection)]))
+    write_committed(collection, output)
+    if study:
+        readme(study, collection, tables, report.table3 if study != "table2" else report.table2, output / "README.md")
+    return report
+
+
+def _tables(arms: Arms, grid: Grid) -> tuple[list[Table], list[Table]]:
+    """Tables 3 and 2: the declared rows first, then what the records hold beyond them."""
+    mixes, classifiers = list(grid.table2_mixes), list(grid.table3_classifiers)
+    mixes += [mix for mix in arms.mixes if mix not in mixes and arms.runs("mobilenet_v2", mix, "mean_pr")]
+    classifiers += [name for name in arms.classifiers if name not in classifiers]
+    three = [table3(arms, classifiers, grid.table3_mixes, metric) for metric in ("mean_pr", "accuracy")]
+    return three, [table2(arms, mixes)]
+
+
+def _figures(arms: Arms, grid: Grid, output: Path, artifacts: Path) -> list[str]:
+    slug, figures = arms.group.slug, output / "figures"
+    lines = []
+    if share_figure(arms, figures / f"share-{slug}"):
+        lines.append(_image("Accuracy and AP (paper) by synthetic share, a line a classifier", f"share-{slug}"))
+    mixes = [mix for mix in grid.table3_mixes if mix in arms.mixes]
+    if mixes and confusion_figure(arms, arms.classifiers, mixes, figures / f"confusion-{slug}"):
+        lines.append(_image("Confusion matrices, summed over runs", f"confusion-{slug}"))
+    return [*lines, *_galleries(arms, output, artifacts)]
+
+
+def _galleries(arms: Arms, output: Path, artifacts: Path) -> list[str]:
+    """Figs. 5 and 6, or the sentence that says why they are not here."""
+    slug, first = arms.group.slug, arms.records[0]
+    if not galleries.may_show(arms.group.dataset, output, artifacts):
+        return ["No images of the data set or of its banks: photographs are shown in reports under artifacts only.\n"]
+    real, synthetic = galleries.real_images(first, artifacts), galleries.synthetic_images(arms.records, artifacts)
+    lines = []
+    if real is not None:
+        samples_figure(real, arms.classes, output / "figures" / f"samples-{slug}")
+        lines.append(_image("Images of each class (paper: Fig. 5)", f"samples-{slug}"))
+    if real is not None and synthetic is not None:
+        synthetic_beside_real(real, synthetic, arms.classes, output / "figures" / f"synthetic-{slug}")
+        lines.append(_image("Synthetic beside real images of each class (paper: Fig. 6)", f"synthetic-{slug}"))
+    else:
+        lines.append("No synthetic images (Fig. 6): the records are here without their banks.\n")
+    return lines
+
+
+def _gan_section(collection: Collection, output: Path, artifacts: Path) -> str:
+    found = galleries.histories(collection.records, artifacts)
+    if gan_curves(found, output / "figures" / "gan_curves"):
+        return "## GANs\n\n" + _image(
+            "Losses, and the discriminator's accuracy on real and synthetic images", "gan_curves"
+        )
+    return "## GANs\n\nNo training curves: the records are here without their GANs.\n"
+
+
+def _image(words: str, name: str) -> str:
+    return f"![{words}](figures/{name}.svg)\n"
+
+
+def declared(params: Mapping[str, Any], key: str) -> list[str]:
+    """A comma list of `hydra.sweeper.params`, as a list."""
+    if key not in params:
+        raise UserError(f"the experiment declares no {key} in hydra.sweeper.params: {json.dumps(dict(params))}")
+    return [item.strip() for item in str(params[key]).split(",")]

@@ -1,0 +1,47 @@
+"""What tests share: the real data set where it is there, and contexts composed from the real configs."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+# the embedded data set, small enough to be rendered in a second
+TINY = ["dataset=rendered", "dataset.per_class=12", "dataset.image_size=32", "scale=smoke", "logger=csv"]
+
+# two busy processes with two threads each are far slower than one thread each
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+
+@pytest.fixture(scope="session")
+def neu_dir() -> Path:
+    folder = Path(os.environ.get("STEELDEFECT_NEU_DIR") or ROOT.parent / "shared" / "data" / "neu-cls")
+    if not folder.is_dir():
+        pytest.skip("NEU-CLS is not here: set STEELDEFECT_NEU_DIR to its folder")
+    return folder
+
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def composed(tmp_path: Path) -> Compose:
+    """The config of a verb as the command line would compose it, artifacts under `tmp_path`."""
+
+    def make(verb: str, *overrides: str) -> DictConfig:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return compose(verb, [*overrides, f"artifacts={tmp_path / 'artifacts'}"])
+
+    return make
+
+
+@pytest.fixture
+def tiny(composed: Compose) -> Compose:
+    """`composed`, on the smallest rendered data set."""
+    return lambda verb, *overrides: composed(verb, *TINY, *overrides)

@@ -1,0 +1,156 @@
+"""Pixel formats as gray bytes, and the cache: what it spares, and what it notices."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from steeldefect.data import sources
+from steeldefect.data.decode import decode
+from steeldefect.data.sources import load_dataset
+from steeldefect.runs.errors import UserError
+from tests.data.test_sources import config, picture, save, two_classes
+
+GRAY = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
+RGB = np.stack([GRAY, GRAY, GRAY], -1)
+
+
+def formats(folder: Path) -> dict[str, Path]:
+    palette = Image.fromarray(255 - GRAY).convert("P")
+    palette.putpalette([v for k in range(256) for v in (255 - k, 255 - k, 255 - k)])
+    files = {
+        "rgb": Image.fromarray(RGB),
+        "16 bit": Image.fromarray(GRAY.astype(np.uint16) * 257),
+        "palette": palette,
+        "opaque": Image.fromarray(np.dstack([RGB, np.full((16, 16), 255, np.uint8)])),
+        "gray and alpha": Image.fromarray(np.dstack([GRAY, np.full((16, 16), 255, np.uint8)])),
+    }
+    tiffs = {
+        "cmyk": Image.fromarray(np.dstack([np.zeros_like(RGB), 255 - GRAY]), "CMYK"),
+        "float in [0, 1]": Image.fromarray(GRAY.astype(np.float32) / 255),
+        "float in [0, 255]": Image.fromarray(GRAY.astype(np.float32)),
+        "32 bit": Image.fromarray(GRAY.astype(np.int32) * 257),
+    }
+    paths = {name: folder / f"{name.translate(str.maketrans('[], ', '____'))}.png" for name in files}
+    paths |= {name: folder / f"{name.translate(str.maketrans('[], ', '____'))}.tif" for name in tiffs}
+    for name, image in (files | tiffs).items():
+        image.save(paths[name])
+    return paths
+
+
+def test_pixel_formats_all_give_the_same_gray(tmp_path):
+    for name, path in formats(tmp_path).items():
+        assert np.abs(decode(path, 16).astype(int) - GRAY).max() <= 1, name
+
+
+def test_wide_values_without_a_usual_full_scale_are_stretched(tmp_path):
+    values = np.linspace(-5, 900_000, 256, dtype=np.float32).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "x.tif")
+    assert np.abs(decode(tmp_path / "x.tif", 16).astype(int) - GRAY).max() <= 1
+    values[3, 3] = np.nan
+    Image.fromarray(values).save(tmp_path / "x.tif")
+    with pytest.raises(ValueError, match="not finite"):
+        decode(tmp_path / "x.tif", 16)
+
+
+def test_transparent_pixels_are_white_whatever_hides_there(tmp_path):
+    alpha = np.where(np.arange(16) < 8, 255, 0).astype(np.uint8)
+    Image.fromarray(np.dstack([RGB, np.tile(alpha, (16, 1))])).save(tmp_path / "x.png")
+    found = decode(tmp_path / "x.png", 16)
+    assert np.array_equal(found[:, :8], GRAY[:, :8]) and (found[:, 8:] == 255).all()
+
+
+def test_exif_orientation_is_applied_and_a_damaged_block_is_not_fatal(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(GRAY).save(tmp_path / "x.jpg", exif=exif, quality=100)
+    assert np.abs(decode(tmp_path / "x.jpg", 16).astype(int) - np.rot90(GRAY, -1)).max() <= 2
+    Image.fromarray(GRAY).save(tmp_path / "y.jpg", exif=b"Exif\0\0broken", quality=100)
+    assert np.abs(decode(tmp_path / "y.jpg", 16).astype(int) - GRAY).max() <= 2
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "gif"])
+def test_first_frame_of_an_animation(tmp_path, ending):
+    frames = [Image.fromarray(frame) for frame in (GRAY, 255 - GRAY)]
+    frames[0].save(tmp_path / f"x.{ending}", save_all=True, append_images=frames[1:])
+    assert np.array_equal(decode(tmp_path / f"x.{ending}", 16), GRAY)
+
+
+def test_reduction_is_antialiased(tmp_path):
+    stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
+    assert np.abs(decode(save(tmp_path / "stripes.png", stripes), 8).astype(int) - 127).max() <= 6
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    root = two_classes(tmp_path / "data")
+    return root, load_dataset(config("image_folder", root, image_size=10), tmp_path / "cache"), tmp_path / "cache"
+
+
+def test_second_load_decodes_nothing(loaded, monkeypatch, caplog):
+    root, first, cache = loaded
+    monkeypatch.setattr(sources, "decode", lambda *_: pytest.fail("decoded"))
+    again = load_dataset(config("image_folder", root, image_size=10), cache)
+    assert np.array_equal(again.images, first.images) and again.content == first.content
+    assert isinstance(again.images, np.memmap) and not again.images.flags.writeable
+    assert sorted(path.name for path in cache.iterdir()) == [f"{first.content}.json", f"{first.content}.npy"]
+    assert not caplog.text
+
+
+def test_content_follows_bytes_classes_and_size_but_not_the_place(loaded, tmp_path):
+    root, first, cache = loaded
+    moved = shutil.copytree(root, tmp_path / "moved")
+    assert load_dataset(config("image_folder", moved, image_size=10), cache).content == first.content
+    assert load_dataset(config("image_folder", moved, image_size=11), cache).content != first.content
+    (moved / "bad").rename(moved / "worse")
+    assert load_dataset(config("image_folder", moved, image_size=10), cache).content != first.content
+    (moved / "worse").rename(moved / "bad")
+    save(moved / "bad" / "1.png", picture(1) ^ 1)
+    assert load_dataset(config("image_folder", moved, image_size=10), cache).content != first.content
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("ending", "damage"),
+    [
+        ("npy", flip),
+        ("npy", lambda path: path.write_bytes(path.read_bytes()[:-7])),
+        ("npy", lambda path: path.write_bytes(b"")),
+        ("npy", lambda path: np.save(path, np.zeros((6, 10, 9), np.uint8))),
+        ("npy", Path.unlink),
+        ("json", lambda path: path.write_text("{")),
+        ("json", lambda path: path.write_text("[]")),
+    ],
+)
+def test_damaged_cache_is_made_again_with_a_warning(loaded, caplog, ending, damage):
+    root, first, cache = loaded
+    expected = np.array(first.images)
+    damage(cache / f"{first.content}.{ending}")
+    with caplog.at_level(logging.WARNING):
+        assert np.array_equal(load_dataset(config("image_folder", root, image_size=10), cache).images, expected)
+    assert "damaged" in caplog.text
+    caplog.clear()
+    assert np.array_equal(load_dataset(config("image_folder", root, image_size=10), cache).images, expected)
+    assert not caplog.text
+
+
+def test_array_of_a_killed_writer_counts_for_nothing(loaded):
+    root, first, cache = loaded
+    expected = np.array(first.images)
+    (cache / f"{first.content}.json").unlink()
+    np.save(cache / f"{first.content}.npy", np.zeros((6, 10, 10), np.uint8))
+    assert np.array_equal(load_dataset(config("image_folder", root, image_size=10), cache).images, expected)
+
+
+def test_cache_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/cache: cannot be written .* set artifacts="):
+        load_dataset(config("image_folder", two_classes(tmp_path / "data")), tmp_path / "file" / "cache")

@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch import nn
+
+from steeldefect.gan.networks import Discriminator, build_discriminator, build_generator
+from tests.conftest import Compose
+
+
+def test_shapes_of_table_1_at_256_px(composed: Compose) -> None:
+    gan = composed("train_gan", "scale=paper").gan
+    seen: list[tuple[int, ...]] = []
+    generator, discriminator = build_generator(gan, 6), build_discriminator(gan, 6)
+    for network, kind in ((generator, nn.ConvTranspose2d), (discriminator, nn.Conv2d)):
+        for layer in network.modules():
+            if isinstance(layer, kind):
+                layer.register_forward_hook(lambda _, inputs, out: seen.append((*out.shape[2:], out.shape[1])))
+                assert layer.kernel_size == (3, 3) and layer.stride == (2, 2)
+    labels = torch.tensor([0, 5])
+    images = generator(torch.randn(2, 100), labels)
+    assert generator.linear.out_features == 4 * 4 * 1024
+    assert seen == [(8, 8, 512), (16, 16, 256), (32, 32, 128), (64, 64, 64), (128, 128, 32), (256, 256, 1)]
+    seen.clear()
+    assert discriminator(images, labels).shape == (2,)
+    # Table 1 prints the inputs of C1..C6: 256, 128x32, 64x64, 32x128, 16x256, 8x512
+    assert seen == [(128, 128, 32), (64, 64, 64), (32, 32, 128), (16, 16, 256), (8, 8, 512), (4, 4, 1024)]
+
+
+@pytest.mark.parametrize("size", [16, 64])
+@pytest.mark.parametrize("name", ["edcgan", "dcgan"])
+@pytest.mark.parametrize("conditioning", ["conditional", "per_class"])
+def test_networks_follow_the_image_size(composed: Compose, size: int, name: str, conditioning: str) -> None:
+    gan = composed("train_gan", f"gan={name}", f"gan.image_size={size}", f"gan.conditioning={conditioning}").gan
+    generator, discriminator = build_generator(gan, 3), build_discriminator(gan, 3)
+    if conditioning == "per_class":
+        assert len(generator) == len(discriminator) == 3
+        generator, discriminator = generator[1], discriminator[1]
+    labels = torch.ones(4, dtype=torch.int64)
+    images = generator(torch.randn(4, 100), labels)
+    assert images.shape == (4, 1, size, size)
+    assert images.abs().max() <= 1
+    assert discriminator(images, labels).shape == (4,)
+
+
+def test_critical_init_keeps_d_awake_and_normal_init_does_not(composed: Compose) -> None:
+    """The logits of images of unit variance: of order one with the critical init, next to nothing with N(0, 0.02)."""
+    images = torch.randn(64, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(64, dtype=torch.int64)
+    spread = {}
+    for init in ("critical", "normal"):
+        torch.manual_seed(0)
+        gan = composed("train_gan", "gan.image_size=64", f"gan.discriminator.init={init}").gan
+        spread[init] = build_discriminator(gan, 0 + 6).eval()(images, labels).std().item()
+    assert 0.3 < spread["critical"] < 3
+    assert spread["normal"] < 0.03 * spread["critical"]
+
+
+def test_class_reaches_generator_and_discriminator(composed: Compose) -> None:
+    gan = composed("train_gan", "gan.image_size=16").gan
+    generator, discriminator = build_generator(gan, 2).eval(), build_discriminator(gan, 2).eval()
+    z, first, second = torch.randn(3, 100), torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.int64)
+    assert not torch.equal(generator(z, first), generator(z, second))
+    image = torch.rand(3, 1, 16, 16)
+    assert not torch.equal(discriminator(image, first), discriminator(image, second))
+
+
+def test_a_dropout_sits_after_every_elu_but_the_last(composed: Compose) -> None:
+    discriminator = build_discriminator(composed("train_gan", "gan.image_size=64").gan, 6)
+    assert isinstance(discriminator, Discriminator)
+    kinds = [type(layer).__name__ for layer in discriminator.layers]
+    assert kinds == ["Conv2d", "ELU", "ADropout"] * 3 + ["Conv2d", "ELU"]

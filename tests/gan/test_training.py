@@ -1,0 +1,101 @@
+"""Real, tiny adversarial runs on the rendered data set."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from steeldefect.data.datamodule import MixDataModule
+from steeldefect.gan.module import AdversarialModule
+from steeldefect.gan.training import train_gan
+from steeldefect.runs.context import Context, prepare
+from steeldefect.runs.errors import UserError
+from steeldefect.runs.training import LAST, fit, seed_everything
+from tests.conftest import Compose
+
+
+def run(context: Context, folder: Path, epochs: int) -> AdversarialModule:
+    """`epochs` in all; goes on from the checkpoint in `folder` where there is one."""
+    folder.mkdir(exist_ok=True)
+    gan = context.settings["gan"]
+    seed_everything(1)
+    module = AdversarialModule(gan, 6)
+    part = (context.images.images[context.real], context.images.labels[context.real])
+    one_class = gan["conditioning"] == "per_class"
+    data = MixDataModule(part, None, gan["image_size"], gan["batch_size"], 2, one_class_batches=one_class)
+    fit(module, data, context.settings, folder, "32-true", 3, "test", [], {"max_epochs": epochs})
+    return module
+
+
+@pytest.mark.parametrize("conditioning", ["conditional", "per_class"])
+def test_two_epochs_stopped_and_resumed_equal_three_straight(tiny: Compose, tmp_path: Path, conditioning: str) -> None:
+    context = prepare(tiny("train_gan", "trainer.checkpoint_seconds=0", f"gan.conditioning={conditioning}"))
+    straight = run(context, tmp_path / "straight", 3)
+    stopped = run(context, tmp_path / "stopped", 2)
+    assert not equal(straight, stopped)
+    assert (tmp_path / "stopped" / LAST).exists()
+    resumed = run(context, tmp_path / "stopped", 3)
+    assert equal(straight, resumed)
+    assert straight.history == resumed.history
+    assert len(resumed.history) == 3
+
+
+def equal(a: AdversarialModule, b: AdversarialModule) -> bool:
+    other = b.state_dict()
+    return all(torch.equal(value, other[name]) for name, value in a.state_dict().items())
+
+
+def test_one_class_batches_hold_one_class(tiny: Compose) -> None:
+    context = prepare(tiny("train_gan"))
+    labels = context.images.labels[context.real]
+    data = MixDataModule((context.images.images[context.real], labels), None, 16, 4, 0, one_class_batches=True)
+    loader = data.train_dataloader()
+    seen = [batch.numpy() for batch in loader]
+    assert all(len(np.unique(labels[batch])) == 1 for batch in seen)
+    assert sorted(np.concatenate(seen)) == list(range(len(labels)))
+    assert len(loader) == len(seen)
+
+
+@pytest.mark.parametrize("loss", ["non_saturating", "minimax"])
+def test_a_run_leaves_weights_curves_and_sheets_and_is_not_run_twice(tiny: Compose, loss: str) -> None:
+    context = prepare(tiny("train_gan", f"gan.loss={loss}"))
+    identifier = train_gan(context)
+    folder = context.store.folder("gans", identifier)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        *("manifest.json", "generator.pt", "discriminator.pt", "history.csv", "sheet_00001.png", "sheet_00002.png")
+    }
+    manifest = context.store.manifest("gans", identifier)
+    assert manifest["summary"]["updates"] == 2 * -(-len(context.real) // 16)
+    assert manifest["identity"]["gan"]["loss"] == loss
+    before = (folder / "generator.pt").stat().st_mtime_ns
+    assert train_gan(context) == identifier
+    assert (folder / "generator.pt").stat().st_mtime_ns == before
+
+
+def test_a_number_of_updates_can_be_asked_for(tiny: Compose) -> None:
+    context = prepare(tiny("train_gan", "gan.updates=3"))
+    manifest = context.store.manifest("gans", train_gan(context))
+    assert manifest["summary"]["updates"] == 3
+
+
+def test_the_average_lags_behind_the_generator(tiny: Compose, tmp_path: Path) -> None:
+    context = prepare(tiny("train_gan", "gan.ema_decay=0.5"))
+    first = run(context, tmp_path / "one", 1)
+    own, average = first.generator.state_dict(), first.average.state_dict()
+    moved = [name for name in own if own[name].is_floating_point() and not torch.equal(own[name], average[name])]
+    assert len(moved) > len(own) / 2
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_update(tiny: Compose, tmp_path: Path) -> None:
+    context = prepare(tiny("train_gan", "gan.optimizer.lr=1e30", "gan.epochs=3", "trainer.checkpoint_seconds=0"))
+    with pytest.raises(UserError, match=r"not finite at update \d+ .*indices"):
+        run(context, tmp_path / "bad", 3)
+
+
+def test_precision_bf16_runs_the_same_path(tiny: Compose) -> None:
+    context = prepare(tiny("train_gan", "precision=bf16-mixed"))
+    history: dict[str, Any] = context.store.manifest("gans", train_gan(context))["summary"]["final"]
+    assert all(np.isfinite(value) for value in history.values())
