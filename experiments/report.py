@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> None:
     )
     source, output = Path(cfg.source), Path(cfg.output)
     where = OmegaConf.to_container(cfg.where) if cfg.where else None
-    report = write_report(collect(source), output, grid, Path(cfg.artifacts), cfg.study, where)
+    report = write_report(collect(source), output, grid, Path(cfg.artifacts), cfg.study, where, cfg.figures)
     for table in report.table2 if cfg.study == "table2" else report.table3:
         show(table.rich())
     for line in report.skipped:

@@ -1,5 +1,6 @@
 """The classifiers of the paper's Table 3, by name (section 4.3)."""
 
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,19 +108,22 @@ def build_classifier(classifier: Mapping[str, Any], classes: int) -> nn.Module:
     network = BACKBONES[name](classes, classifier)
     if classifier["weights"]:
         _load(network, Path(classifier["weights"]))
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(memory_format=torch.channels_last)
 
 
 def _load(network: nn.Module, path: Path) -> None:
     """Weights by name and shape; a head for another number of classes is left as it was drawn."""
     try:
         given = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"classifier.weights={path}: not a file of weights ({error})") from None
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"classifier.weights={path}: not a file of weights ({reason})") from None
     own = network.state_dict()
     prefix = "network." if isinstance(network, GrayAsRgb) else ""
     renamed = {name if name in own else prefix + name: value for name, value in given.items()}
     fitting = {name: value for name, value in renamed.items() if name in own and own[name].shape == value.shape}
     if len(fitting) < len(own) / 2:
-        raise UserError(f"classifier.weights={path}: fits {len(fitting)} of {len(own)} tensors; is it another network's?")
+        raise UserError(
+            f"classifier.weights={path}: fits {len(fitting)} of {len(own)} tensors; is it another network's?"
+        )
     network.load_state_dict(fitting, strict=False)

@@ -16,6 +16,8 @@ LOG_EVERY = 50  # updates between two readings of the sums kept on the device
 class ClassifierModule(LightningModule):
     """Batches are (images `(N, 1, S, S)` in [-1, 1], labels `(N,)`); `forward` gives logits `(N, classes)`."""
 
+    sums: Tensor
+
     def __init__(self, classifier: dict[str, Any], optimizer: dict[str, Any], classes: int) -> None:
         super().__init__()
         self.save_hyperparameters()

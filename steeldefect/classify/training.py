@@ -44,7 +44,9 @@ def train_cell(context: Context) -> str:
             if initial_id is not None:
                 weights = store.folder("initials", initial_id) / "weights.pt"
                 module.network.load_state_dict(torch.load(weights, weights_only=True))
-            data = _data(context, None if settings["mix"]["synthetic_share"] == 1 else _real(context), synthetic, "retrain")
+            data = _data(
+                context, None if settings["mix"]["synthetic_share"] == 1 else _real(context), synthetic, "retrain"
+            )
             seconds = _fit(context, module, data, work.folder, "retrain", loggers)
             record = _evaluate(context, identifier, initial_id, module, data, seconds, work)
             for logger in loggers:
@@ -188,5 +190,9 @@ def _log_results(logger: WandbLogger, record: dict[str, Any]) -> None:
     logger.experiment.summary.update({f"test/{name}": value for name, value in record["metrics"].items()})
     rows = [[c, *(record["per_class"][m][i] for m in record["per_class"])] for i, c in enumerate(names)]
     logger.log_table("test/per_class", columns=["class", *record["per_class"]], data=rows)
-    counts = [[true, predicted, record["confusion"][i][j]] for i, true in enumerate(names) for j, predicted in enumerate(names)]
+    counts = [
+        [true, predicted, record["confusion"][i][j]]
+        for i, true in enumerate(names)
+        for j, predicted in enumerate(names)
+    ]
     logger.log_table("test/confusion", columns=["true", "predicted", "images"], data=counts)

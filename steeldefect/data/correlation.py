@@ -20,16 +20,11 @@ _CHUNK = 64
 class Level:
     """Images of one resolution, ready for correlation.
 
-    spectra complex64 (N, P, P // 2 + 1); weights float32 (P, P): 1 / sqrt(overlap) / energy, 0 where it is too small.
+    spectra complex64 (N, P, P // 2 + 1); weights float32 (P, P), see `shift_weights`.
     """
 
-    side: int
     spectra: np.ndarray
     weights: np.ndarray
-
-    @property
-    def size(self) -> int:
-        return int(self.weights.shape[0])
 
 
 def normalised(images: np.ndarray, side: int) -> np.ndarray:
@@ -62,19 +57,29 @@ def area_weights(rows: int, size: int) -> np.ndarray:
 
 def level(features: np.ndarray, min_overlap: float) -> Level:
     """`features` of `normalised`; shifts down to an overlap of `min_overlap` of the area are seen, none wraps round."""
-    side = features.shape[-1]
+    weights = shift_weights(features.shape[-1], min_overlap)
+    return Level(spectra_of(features, len(weights)), weights)
+
+
+def shift_weights(side: int, min_overlap: float) -> np.ndarray:
+    """float32 (P, P): 1 / sqrt(overlap) for the shifts of a map of `correlation`, 0 where the overlap is too small."""
     size = scipy.fft.next_fast_len(side + int(np.ceil(side * (1 - min_overlap))), real=True)
+    share = np.clip(side - np.abs(_shifts(size)), 0, None) / side
+    overlap = np.outer(share, share)
+    return np.where(overlap >= min_overlap, 1 / np.sqrt(np.maximum(overlap, min_overlap)), 0).astype(np.float32)
+
+
+def spectra_of(features: np.ndarray, size: int) -> np.ndarray:
+    """complex64 (N, size, size // 2 + 1): zero-padded, partly whitened, each correlating with itself to 1."""
     spectra = np.empty((len(features), size, size // 2 + 1), np.complex64)
     for start in range(0, len(features), _CHUNK):
         part = scipy.fft.rfft2(features[start : start + _CHUNK], s=(size, size), axes=(1, 2))
         amplitude = np.abs(part)
         part /= (amplitude + 0.1 * amplitude.mean((1, 2), keepdims=True) + 1e-6) ** WHITENING
-        energy = (np.abs(part) ** 2).mean((1, 2), keepdims=True)
+        # the half spectrum counts twice but for its first column: near enough for a scale
+        energy = 2 * (np.abs(part) ** 2).sum((1, 2), keepdims=True) / size**2
         spectra[start : start + _CHUNK] = part / np.sqrt(energy + 1e-12)
-    share = np.clip(side - np.abs(_shifts(size)), 0, None) / side
-    overlap = np.outer(share, share)
-    weights = np.where(overlap >= min_overlap, 1 / np.sqrt(np.maximum(overlap, min_overlap)), 0)
-    return Level(side, spectra, weights.astype(np.float32))
+    return spectra
 
 
 def correlation(left: np.ndarray, right: np.ndarray, weights: np.ndarray) -> np.ndarray:

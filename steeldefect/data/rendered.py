@@ -12,7 +12,7 @@ from steeldefect.runs.errors import nearest, require
 # raised whenever a byte of the images may change
 RENDER_RECIPE = 1
 CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
-DEFAULT_DIFFICULTY = 0.6
+DEFAULT_DIFFICULTY = 0.2
 CROPS_PER_PLATE = (1, 8)
 # a crop of this size is drawn one unit a pixel
 UNIT_SIZE = 128
@@ -30,12 +30,12 @@ _DEPTH = {
 }
 # grey level and contrast of a plate: NEU's class means, pulled together so that neither tells the class
 _TONE = {
-    "crazing": (138, 28),
-    "inclusion": (110, 15),
-    "patches": (132, 42),
-    "pitted_surface": (160, 25),
-    "rolled-in_scale": (118, 18),
-    "scratches": (100, 22),
+    "crazing": (130, 26),
+    "inclusion": (117, 18),
+    "patches": (128, 34),
+    "pitted_surface": (140, 24),
+    "rolled-in_scale": (121, 20),
+    "scratches": (112, 22),
 }
 
 
@@ -116,9 +116,7 @@ def render_plate(class_name: str, seed: int, height: int, width: int, periodic: 
     return _to_gray(_draw(rng, class_name, (height, width), 1.0, anchors, DEFAULT_DIFFICULTY))
 
 
-def _check(
-    per_class: int, image_size: int, seed: int, difficulty: float, crops_per_plate: tuple[int, int]
-) -> None:
+def _check(per_class: int, image_size: int, seed: int, difficulty: float, crops_per_plate: tuple[int, int]) -> None:
     require(per_class >= 1, f"dataset.per_class={per_class}: must be at least 1")
     require(image_size >= 16, f"dataset.image_size={image_size}: must be at least 16")
     require(0 <= seed < 2**63, f"dataset.seed={seed}: must lie in [0, 2^63)")
@@ -208,8 +206,8 @@ def _draw(
         if scattered:
             image += strength * _DEPTH[other] * _marks(rng, other, shape, unit, scattered, 0.35)
     grey, spread = _TONE[class_name]
-    grey = float(np.clip(grey + rng.normal(0, 12 + 24 * difficulty), 60, 205))
-    spread = float(np.clip(spread * math.exp(rng.normal(0, 0.12 + 0.36 * difficulty)), 10, 50))
+    grey = float(np.clip(grey + rng.normal(0, 8 + 20 * difficulty), 60, 205))
+    spread = float(np.clip(spread * math.exp(rng.normal(0, 0.1 + 0.3 * difficulty)), 10, 50))
     return np.float32(grey) + np.float32(spread) * (image - image.mean()) / image.std()
 
 

@@ -46,7 +46,7 @@ class ADropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.keep_probability == 1:
             return x
-        keep = torch.empty(x.shape[:2] + (1, 1), dtype=x.dtype, device=x.device).bernoulli_(self.keep_probability)
+        keep = torch.empty((*x.shape[:2], 1, 1), dtype=x.dtype, device=x.device).bernoulli_(self.keep_probability)
         return torch.addcmul(self.shift + self.scale * self.sigma * (1 - keep), x, self.scale * keep)
 
     def extra_repr(self) -> str:

@@ -22,13 +22,17 @@ class AdversarialModule(LightningModule):
     step waits for the device: the curves are summed there and read once an epoch.
     """
 
+    sums: Tensor
+    first_bad: Tensor
+    step: Tensor
+
     def __init__(self, gan: dict[str, Any], classes: int) -> None:
         super().__init__()
         self.save_hyperparameters({"gan": gan, "classes": classes})
         self.automatic_optimization = False
         self.gan: Mapping[str, Any] = gan
-        self.generator = build_generator(gan, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.discriminator = build_discriminator(gan, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.generator = build_generator(gan, classes).to(memory_format=torch.channels_last)
+        self.discriminator = build_discriminator(gan, classes).to(memory_format=torch.channels_last)
         self.average = deepcopy(self.generator).requires_grad_(False).eval()
         self.generator_loss = GENERATOR_LOSSES[gan["loss"]]
         # one pass over real and fake together is cheaper; batch statistics would mix them, so not with BN in D

@@ -1,5 +1,6 @@
 """Generator and discriminator of EDCGAN (paper: Table 1), their sizes derived from the image size."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ class Generator(nn.Module):
         self.embedding = nn.Embedding(classes, latent_dim) if classes else None
         self.linear = nn.Linear(latent_dim * (2 if classes else 1), self.start * START**2)
         layers: list[nn.Module] = [*self._after(self.start, options)]
-        for wide, narrow in zip(widths, widths[1:], strict=False):
+        for wide, narrow in itertools.pairwise(widths):
             layers += [self._deconvolution(wide, narrow, options["kernel"]), *self._after(narrow, options)]
         layers += [self._deconvolution(widths[-1], 1, options["kernel"]), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
@@ -65,7 +66,7 @@ class Discriminator(nn.Module):
         n, alpha = stages(image_size), options["elu_alpha"]
         widths = [1, *(options["base_channels"] * 2**i for i in range(n))]
         layers: list[nn.Module] = []
-        for i, (narrow, wide) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (narrow, wide) in enumerate(itertools.pairwise(widths)):
             layers.append(nn.Conv2d(narrow, wide, options["kernel"], stride=2, padding=1))
             if options["norm"] == "batch" and i > 0:
                 layers.append(nn.BatchNorm2d(wide))

@@ -25,7 +25,9 @@ def sample(generator: nn.Module, z: Tensor, labels: Tensor) -> Tensor:
     device = next(generator.parameters()).device
     z, labels = z.to(device), labels.to(device)
     if isinstance(generator, PerClass):
-        images = torch.cat([generator.of(int(label))(z[i : i + 1], labels[i : i + 1]) for i, label in enumerate(labels)])
+        images = torch.cat(
+            [generator.of(int(label))(z[i : i + 1], labels[i : i + 1]) for i, label in enumerate(labels)]
+        )
     else:
         images = generator(z, labels)
     return images.float().squeeze(1).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
@@ -50,4 +52,4 @@ def load_generator(folder: Path, gan: Mapping[str, Any], classes: int) -> nn.Mod
     """The averaged generator of a finished `gans/<id>` folder, in eval mode."""
     generator = build_generator(gan, classes)
     generator.load_state_dict(torch.load(folder / "generator.pt", weights_only=True, map_location="cpu"))
-    return generator.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return generator.eval().to(memory_format=torch.channels_last)

@@ -77,7 +77,9 @@ def train_gan(context: Context) -> str:
                 f"gan {name}",
                 loggers,
                 # manual optimization: every step of either optimizer counts as one
-                {"max_steps": 2 * gan["updates"], "max_epochs": -1} if gan["updates"] else {"max_epochs": gan["epochs"]},
+                {"max_steps": 2 * gan["updates"], "max_epochs": -1}
+                if gan["updates"]
+                else {"max_epochs": gan["epochs"]},
                 [SampleSheet(work.folder, context.images.classes, gan["sheet_every"])],
             )
         _save(module, work, np.bincount(labels, minlength=len(context.images.classes)).tolist())

@@ -65,7 +65,11 @@ def study_records(records: Iterable[Record], where: Mapping[str, Any]) -> list[R
     """Without development replicates, and only those whose fields (`classifier`, `optimizer.lr`) are as in `where`."""
 
     def fits(record: Record, key: str, wanted: Any) -> bool:
-        value: Any = record if key.split(".")[0] in record else record["config"]
+        # `classifier` is the record's own name of it, `classifier.width` a value of its config
+        first, _, rest = key.partition(".")
+        value: Any = (
+            record if first in record and (not rest or isinstance(record[first], Mapping)) else record["config"]
+        )
         for part in key.split("."):
             if not isinstance(value, Mapping) or part not in value:
                 raise UserError(f"where: no record field {key!r}; give one such as classifier, mix or optimizer.lr")
@@ -132,7 +136,7 @@ class Arms:
             return None
         tested = self.tested.get(record["id"])
         moved = terms(tested, metric, len(self.classes), index) if tested else None
-        return Run(value, tested.clusters() if tested and moved is not None else None, moved)
+        return Run(value, tested.clusters if tested and moved is not None else None, moved)
 
     def runs(self, classifier: str, mix: str, metric: str, index: int | None = None) -> dict[int, Run]:
         """By replicate, of trained cells only."""
@@ -196,7 +200,9 @@ def _require_one(records: Sequence[Record], what: str, of: Any, group: Group) ->
         raise UserError(f"one table must not mix cells of more than one {what} ({group.title}): {named}; {_ADVICE}")
 
 
-_ADVICE = "move the others out of source, or choose with where, such as 'where={optimizer.lr: 0.03}'"
+_ADVICE = (
+    "move the others out of source, or choose with where, such as 'where={recipe: 1}' or 'where={optimizer.lr: 0.03}'"
+)
 
 
 def _require_single(records: Sequence[Record]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from steeldefect.report.statistics import Tested
+from steeldefect.report.statistics import Answers
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.store import MANIFEST, read_json
 
@@ -46,7 +46,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 @dataclass
 class Collection:
     records: list[Record] = field(default_factory=list)
-    tested: dict[str, Tested] = field(default_factory=dict)  # by record id, where predictions are at hand
+    tested: dict[str, Answers] = field(default_factory=dict)  # by record id, where predictions are at hand
     skipped: list[str] = field(default_factory=list)  # "<cell>: why", one for each record that could not be read
 
 
@@ -139,7 +139,7 @@ def _made(manifest: Path) -> dict[str, Any]:
     return kept | {"command": without_path(str(made.get("command", "")))}
 
 
-def _read_predictions(path: Path, classes: Sequence[str]) -> Tested:
+def _read_predictions(path: Path, classes: Sequence[str]) -> Answers:
     """`image,label,scene,logit_<class>…`; the label is a class or its number, the scene may be empty."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -150,11 +150,11 @@ def _read_predictions(path: Path, classes: Sequence[str]) -> Tested:
     return _tested([row["image"] for row in rows], scenes, labels, logits.argmax(1))
 
 
-def _tested(image: Sequence[str], scene: Sequence[int], label: Sequence[int], predicted: Any) -> Tested:
+def _tested(image: Sequence[str], scene: Sequence[int], label: Sequence[int], predicted: Any) -> Answers:
     """Sorted by image, so that the arms of a replicate line up."""
     order = np.argsort(np.array(image))
     columns = (np.array(column, dtype=np.int64)[order] for column in (scene, label, predicted))
-    return Tested(np.array(image)[order], *columns)
+    return Answers(np.array(image)[order], *columns)
 
 
 def _read_committed(path: Path, collection: Collection) -> None:
@@ -172,10 +172,10 @@ def _read_committed(path: Path, collection: Collection) -> None:
         collection.tested.update(_read_answers(path.parent / PREDICTIONS))
 
 
-def _read_answers(path: Path) -> dict[str, Tested]:
+def _read_answers(path: Path) -> dict[str, Answers]:
     with path.open(newline="") as file:
         header, *rows = csv.reader(file)
-    answers: dict[str, Tested] = {}
+    answers: dict[str, Answers] = {}
     for column in range(4, len(header)):
         own = [row for row in rows if row[column]]
         scenes, labels, predicted = ([int(row[c] or -1) for row in own] for c in (2, 3, column))

@@ -8,7 +8,6 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from steeldefect.report.arms import Arms, Missing
 from steeldefect.report.tables import TITLES
@@ -161,14 +160,20 @@ def synthetic_beside_real(real: np.ndarray, synthetic: np.ndarray, classes: Sequ
 
 
 def _sheet(rows: Sequence[tuple[str, np.ndarray]], path: Path) -> None:
-    columns = max(len(images) for _, images in rows)
+    """One picture of all images, each enlarged to the largest side among them; a panel an image would take minutes."""
+    side = max(images.shape[-1] for _, images in rows)
+    columns, pitch = max(len(images) for _, images in rows), side + max(2, side // 16)
+    picture = np.full((len(rows) * pitch, columns * pitch), 255, np.uint8)
+    for r, (_, images) in enumerate(rows):
+        nearest = np.arange(side) * images.shape[-1] // side
+        for c, image in enumerate(images):
+            picture[r * pitch : r * pitch + side, c * pitch : c * pitch + side] = image[np.ix_(nearest, nearest)]
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        close = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-        figure = Figure(figsize=(1.05 * columns + 1.3, 1.05 * len(rows)), layout=close)
-        for panels, (name, images) in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
-            for number, panel in enumerate(panels):
-                panel.set_axis_off()
-                if number < len(images):
-                    panel.imshow(images[number], cmap="gray", vmin=0, vmax=255)
-            panels[0].text(-0.08, 0.5, name, ha="right", va="center", transform=panels[0].transAxes)
+        figure = Figure(figsize=(1.05 * columns + 1.3, 1.05 * len(rows)), layout="constrained")
+        panel = figure.subplots()
+        panel.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        panel.set_yticks([r * pitch + side / 2 for r in range(len(rows))], [name for name, _ in rows])
+        panel.set_xticks([])
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
         save(figure, path)

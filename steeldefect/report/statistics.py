@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import stats
@@ -13,8 +14,8 @@ OVER_RUNS = "t over runs"
 ONE_RUN = "Wilson, one run"
 
 
-@dataclass(frozen=True)
-class Tested:
+@dataclass(frozen=True, eq=False)
+class Answers:
     """What one run answered on its test part, one entry an image; a scene of -1 is not known."""
 
     image: np.ndarray
@@ -22,12 +23,13 @@ class Tested:
     label: np.ndarray
     predicted: np.ndarray
 
+    @cached_property
     def clusters(self) -> np.ndarray:
         """Names (N,) of what is drawn as one: the scene, or the image itself where its scene is not known."""
         return np.where(self.scene >= 0, np.char.add("scene ", self.scene.astype(str)), self.image)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One value of a metric; `terms` (N,) sum to 0 and say how much each test image moves it, None if not known."""
 
@@ -45,7 +47,7 @@ class Estimate:
     method: str
 
 
-def terms(tested: Tested, metric: str, n_classes: int, index: int | None = None) -> np.ndarray | None:
+def terms(tested: Answers, metric: str, n_classes: int, index: int | None = None) -> np.ndarray | None:
     """The first-order influence of each image on a metric, (N,); None for a metric that has no such form here.
 
     `index` is the class of a per-class metric; without it precision, recall, `mean_pr` and F1 are means over classes.
@@ -61,7 +63,7 @@ def terms(tested: Tested, metric: str, n_classes: int, index: int | None = None)
     return np.mean([_class_terms(tested, of_class, c) for c in range(n_classes)], axis=0)
 
 
-def _class_terms(tested: Tested, metric: str, index: int) -> np.ndarray:
+def _class_terms(tested: Answers, metric: str, index: int) -> np.ndarray:
     if metric == "mean_pr":  # the paper's AP = (P + R) / 2
         return (_class_terms(tested, "precision", index) + _class_terms(tested, "recall", index)) / 2
     is_class, called = tested.label == index, tested.predicted == index
@@ -168,4 +170,5 @@ def _worth(mean: float, clusters: np.ndarray, moved: np.ndarray) -> float:
 def _wilson(share: float, n: float, z: float) -> tuple[float, float]:
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+    # rounded, since all right is right up to 1 and not to 0.9999999999999999
+    return round(float(max(0.0, centre - half)), 12), round(float(min(1.0, centre + half)), 12)

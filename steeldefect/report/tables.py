@@ -228,9 +228,9 @@ def summary(study: str, tables: Sequence[Arms]) -> list[dict[str, Any]]:
 
 def _arm_rows(study: str, arms: Arms, classifier: str, mix: str) -> Iterable[dict[str, Any]]:
     records = [r for r in arms.records if (r["classifier"], r["mix"]) == (classifier, mix)]
-    if not records:
-        return
     arm = arms.arm(classifier, mix)
+    if not (arm.trained or arm.not_trained):
+        return
     shared = {
         "study": study,
         **group_columns(arms.group),

@@ -17,11 +17,11 @@ from steeldefect.runs.errors import UserError
 NOTE = """\
 Each figure: mean over the trained runs (replicates) in percent, [95 % interval], n = runs. Intervals: two-way clustered
 by scene and run, from each image's first-order influence on the metric, in Wilson's form with a t quantile; without
-predictions a t interval over runs; differences are paired by replicate. One run alone has no interval but for accuracy (Wilson, with
-the number of images that its scenes are worth; it knows nothing of other runs). Training sets of different runs
-overlap. *not trained*: final training accuracy under 90 %; enters no mean and no difference. *missing*: in the grid,
-but no cell. AP (paper) = (precision + recall) / 2, the paper's measure, not average precision. The paper's figures are
-as printed.
+predictions a t interval over runs; differences are paired by replicate. One run alone has no interval but for accuracy
+(Wilson, with the number of images that its scenes are worth; it knows nothing of other runs). Training sets of
+different runs overlap. *not trained*: final training accuracy under 90 %; enters no mean and no difference. *missing*:
+in the grid, but no cell. AP (paper) = (precision + recall) / 2, the paper's measure, not average precision. The paper's
+figures are as printed.
 """
 
 
@@ -51,12 +51,16 @@ def write_report(
     artifacts: Path,
     study: str | None = None,
     where: Mapping[str, Any] | None = None,
+    figures: bool = True,
 ) -> Report:
     """Writes report.md, tables, summary.csv, figures, records.jsonl and predictions.csv; with `study` its README.md.
 
-    `artifacts` is where banks and histories are looked for. The bytes follow from the records alone.
+    `artifacts` is where banks and histories are looked for. The bytes follow from the records alone (figures: and from
+    what of `artifacts` is at hand).
     """
-    collection = Collection(study_records(collection.records, where or {}), collection.tested, collection.skipped)
+    records = study_records(collection.records, where or {})
+    tested = {record["id"]: collection.tested[record["id"]] for record in records if record["id"] in collection.tested}
+    collection = Collection(records, tested, collection.skipped)
     if not collection.records:
         raise UserError(f"no record is left: where={dict(where or {})}, and replicates from 102 up are for development")
     tables = [Arms(collection, group, grid.replicates) for group in groups(collection.records)]
@@ -68,8 +72,9 @@ def write_report(
         report.table3 += own3
         report.table2 += own2
         shown = [f"### {table.title}\n\n{table.markdown()}\n" for table in [*own3, *own2]]
-        sections += [f"## {arms.group.title}\n", *shown, *_figures(arms, grid, output, artifacts)]
-    sections.append(_gan_section(collection, output, artifacts))
+        sections += [f"## {arms.group.title}\n", *shown]
+        sections += _figures(arms, grid, output, artifacts) if figures else []
+    sections += [_gan_section(collection, output, artifacts)] if figures else []
     sections.append(provenance(collection))
     for name, wanted in (("table2", report.table2), ("table3", report.table3)):
         parts = [f"## {table.title}\n\n{table.group.title}\n\n{table.markdown()}\n" for table in wanted]

@@ -182,6 +182,10 @@ def _warn_of_leaks(context: Context) -> None:
     if context.settings["split"]["name"] != "random":
         return
     if share is None:
-        _warn_once("split=random: the scenes are not known, so nobody can say whether test images overlap training ones")
+        _warn_once(
+            "split=random: the scenes are not known, so nobody can say whether test images overlap training ones"
+        )
     elif share > 0:
-        _warn_once(f"split=random: {share:.0%} of the test images show the surface of a training image; see split=grouped")
+        _warn_once(
+            f"split=random: {share:.0%} of the test images show the surface of a training image; see split=grouped"
+        )

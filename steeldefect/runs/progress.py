@@ -51,7 +51,9 @@ class Progress(Callback):
             self.said = now
             rate = (self.done - self.resumed_at) / (now - self.started)
             left = (self.total - self.done) / rate
-            log.info("%s: update %d of %d, %.1f a second, %s left", self.title, self.done, self.total, rate, _span(left))
+            log.info(
+                "%s: update %d of %d, %.1f a second, %s left", self.title, self.done, self.total, rate, _span(left)
+            )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop()

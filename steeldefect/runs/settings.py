@@ -165,8 +165,8 @@ def _phase_images(real: list[int], share: float, phase: str) -> int:
 
 def bank_count(settings: Mapping[str, Any], real: list[int]) -> int:
     """Images in the bank: `bank.count`, or more where the largest class of org0 or of this mix needs it."""
-    shares = (1.0, float(settings["mix"]["synthetic_share"]))
-    needed = max(max(mix_counts(real, share, "real")) for share in shares)
+    mix = settings["mix"]
+    needed = max(mix_counts(real, 1.0, "real") + mix_counts(real, mix["synthetic_share"], mix["balance"]))
     return max(settings["bank"]["count"], len(real) * needed)
 
 

@@ -89,9 +89,7 @@ class Store:
             _publish(work, final, kind, identifier, identity, time.time() - started)
 
 
-def _publish(
-    work: Work, final: Path, kind: str, identifier: str, identity: Mapping[str, Any], seconds: float
-) -> None:
+def _publish(work: Work, final: Path, kind: str, identifier: str, identity: Mapping[str, Any], seconds: float) -> None:
     for name in [*work.scratch, "running.json"]:
         path = work.folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
-from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from steeldefect.runs.device import accelerator_kind, available_threads
 from steeldefect.runs.progress import Progress
@@ -38,15 +38,14 @@ class LastState(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if time.monotonic() - self.saved < self.seconds:
             return
-        if getattr(pl_module, "failed_step", None) is not None and pl_module.failed_step() is not None:
-            return
         temporary = self.path.with_suffix(".tmp")
         trainer.save_checkpoint(temporary)
         temporary.replace(self.path)
         self.saved = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        kind, keys, position, has_gauss, cached = np.random.get_state()
+        numpy_state: Any = np.random.get_state()
+        kind, keys, position, has_gauss, cached = numpy_state
         state: dict[str, Any] = {
             "torch": torch.get_rng_state(),
             # tensors and plain values only: checkpoints are loaded with weights_only=True

@@ -1,17 +1,30 @@
 """Writes tests/report/fixture/cells: invented records of a small study with the holes that a real one has.
 
-    python tests/report/make_fixture.py
+    python -m tests.report.make_fixture
+
+and tests/report/expected, the tables made of them: read the difference before it is committed.
 """
 
 import csv
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from steeldefect.report.collect import collect
+from steeldefect.report.write import Grid, write_report
+
 FIXTURE = Path(__file__).parent / "fixture"
+EXPECTED = Path(__file__).parent / "expected"
+GOLDEN = ("table2.md", "table2.csv", "table3.md", "table3.csv", "summary.csv", "README.md")
+GRID = Grid(
+    ["org100", "org75", "org50", "org30", "org20", "org0"],
+    ["mobilenet_v2", "small_cnn", "resnet19", "vgg16"],
+    ["org100", "org20", "org0"],
+)
 CLASSES = ["crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches"]
 SHARES = {"org100": 0.0, "org75": 0.25, "org50": 0.5, "org30": 0.7, "org20": 0.8, "org0": 1.0}
 # share of right answers; org30 is missing, vgg16 trains on org0 alone, resnet19 has no org0, small_cnn one run short
@@ -38,9 +51,15 @@ def main() -> None:
     for number, ((classifier, mix), by_replicate) in enumerate(CELLS.items()):
         for replicate, right in by_replicate.items():
             write_cell(FIXTURE / "cells", f"{number:010x}{replicate:02x}", classifier, mix, replicate, right)
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder)
+        write_report(collect(FIXTURE), output, GRID, output / "artifacts", "table3")
+        EXPECTED.mkdir(exist_ok=True)
+        for name in GOLDEN:
+            shutil.copyfile(output / name, EXPECTED / name)
 
 
-def test_part(replicate: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+def tested(replicate: int) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Names, scenes and labels of one half of 24 images a class, in scenes of 1 to 4."""
     names, scenes, labels = [], [], []
     for label, name in enumerate(CLASSES):
@@ -55,7 +74,7 @@ def test_part(replicate: int) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 def write_cell(folder: Path, identifier: str, classifier: str, mix: str, replicate: int, right: float | None) -> None:
     rng = np.random.default_rng([int(identifier, 16), 7])
-    names, scenes, labels = test_part(replicate)
+    names, scenes, labels = tested(replicate)
     wrong = rng.random(len(labels)) > (1 / 6 if right is None else right)
     predicted = np.where(wrong, (labels + rng.integers(1, 6, len(labels))) % 6, labels)
     record = make_record(identifier, classifier, mix, replicate, right is not None, labels, predicted)
@@ -103,7 +122,7 @@ def make_record(
         "augment": "none",
         "real_per_class": None,
         "classifier": classifier,
-        **{key: replicate for key in ("replicate", "split_seed", "gan_seed", "train_seed")},
+        **dict.fromkeys(("replicate", "split_seed", "gan_seed", "train_seed"), replicate),
         "ids": {
             "dataset": "da7ada7ada7a",
             "split": f"5b{replicate:010x}",

@@ -1,0 +1,139 @@
+"""Real, tiny cells on the rendered data set."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steeldefect.classify.training import train_cell
+from steeldefect.data.bank import write_bank
+from steeldefect.runs.context import Context, prepare
+from steeldefect.runs.errors import MissingArtifact
+from steeldefect.runs.identity import digest
+from tests.conftest import Compose
+
+
+def with_bank(context: Context) -> Context:
+    """A bank of noise in the place that the context's generator would fill."""
+    with context.store.write("banks", context.bank_identity) as work:
+        if work is not None:
+            count = context.bank_identity["count"]
+            images = np.random.default_rng(0).integers(0, 256, (count, 16, 16), dtype=np.uint8)
+            write_bank(work.folder, [images], count, context.images.classes, 16)
+    return context
+
+
+def record_of(context: Context, identifier: str) -> dict:
+    return json.loads((context.store.folder("cells", identifier) / "record.json").read_text())
+
+
+def test_a_cell_run_twice_trains_once(tiny: Compose) -> None:
+    context = prepare(tiny("train_classifier", "classifier=small_cnn", "mix=org100"))
+    identifier = train_cell(context)
+    folder = context.store.folder("cells", identifier)
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "predictions.csv", "record.json"]
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert train_cell(prepare(tiny("train_classifier", "classifier=small_cnn", "mix=org100"))) == identifier
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_record_says_what_was_done_and_found(tiny: Compose) -> None:
+    context = with_bank(prepare(tiny("train_classifier", "classifier=small_cnn", "mix=org20", "replicate=1")))
+    identifier = train_cell(context)
+    record = record_of(context, identifier)
+    assert record["id"] == identifier and record["mix"] == "org20" and record["classifier"] == "small_cnn"
+    assert record["schedules"] == ["fixed_steps", "paper"]
+    assert record["counts"]["synthetic"] == 4 * record["counts"]["real"]
+    assert record["updates"] == {"initial": 2, "retrain": 4}
+    assert record["ids"]["bank"] == context.bank_id and record["gan"] == "edcgan"
+    assert record["trained"] is (record["train_accuracy"] >= 0.9)
+    assert sum(map(sum, record["confusion"])) == record["counts"]["test"] == len(context.split.test)
+    assert str(context.store.root.resolve()) not in json.dumps(record)
+    with (context.store.folder("cells", identifier) / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [context.images.names[i] for i in context.split.test]
+    logits = np.array([[float(row[f"logit_{name}"]) for name in context.images.classes] for row in rows])
+    labels = np.array([context.images.classes.index(row["label"]) for row in rows])
+    assert (logits.argmax(1) == labels).mean() == pytest.approx(record["metrics"]["accuracy"])
+
+
+def test_phase_initial_is_shared_between_mixes_but_not_with_org0(tiny: Compose) -> None:
+    contexts = [
+        with_bank(prepare(tiny("train_classifier", "classifier=small_cnn", f"mix={m}")))
+        for m in ("org20", "org50", "org0")
+    ]
+    for context in contexts:
+        train_cell(context)
+    initials = [digest(context.initial_identity) for context in contexts]
+    assert initials[0] == initials[1] != initials[2]
+    assert len(list((contexts[0].store.root / "initials").glob("[!.]*"))) == 2
+    assert record_of(contexts[2], digest(contexts[2].cell_identity))["counts"]["real"] == 0
+
+
+def test_org20_is_one_cell_under_both_schedules_and_org100_is_not(tiny: Compose) -> None:
+    for mix, same in (("org20", True), ("org100", False)):
+        ids = {
+            digest(
+                prepare(
+                    tiny("train_classifier", f"mix={mix}", f"schedule={s}", "phases.retrain.updates=40")
+                ).cell_identity
+            )
+            for s in ("paper", "fixed_steps")
+        }
+        assert (len(ids) == 1) is same
+
+
+def test_a_cell_without_its_bank_names_the_command(tiny: Compose) -> None:
+    with pytest.raises(MissingArtifact, match=r"python experiments/synthesize\.py"):
+        train_cell(prepare(tiny("train_classifier", "mix=org20")))
+
+
+def test_retrain_only_has_no_initial_phase(tiny: Compose) -> None:
+    context = prepare(tiny("train_classifier", "classifier=small_cnn", "mix=org100", "phases=retrain_only"))
+    record = record_of(context, train_cell(context))
+    assert record["updates"]["initial"] == 0 and record["ids"]["initial"] is None
+
+
+@pytest.mark.parametrize("augment", ["none", "classical"])
+def test_a_small_network_learns_the_rendered_classes(tiny: Compose, augment: str) -> None:
+    """60 updates are enough to leave chance (1/6) far behind on the training images."""
+    overrides = [
+        "classifier=small_cnn",
+        "mix=org100",
+        f"augment={augment}",
+        "phases.retrain.updates=120",
+        "keep_weights=true",
+    ]
+    context = prepare(tiny("train_classifier", *overrides))
+    identifier = train_cell(context)
+    assert record_of(context, identifier)["train_accuracy"] > 0.4
+    assert (context.store.folder("cells", identifier) / "weights.pt").exists()
+
+
+def test_an_interrupted_cell_goes_on_to_the_same_record(tiny: Compose, tmp_path: Path, monkeypatch) -> None:
+    overrides = ["classifier=small_cnn", "mix=org100", "phases.retrain.updates=12", "trainer.checkpoint_seconds=0"]
+    straight = prepare(tiny("train_classifier", *overrides))
+    expected = record_of(straight, train_cell(straight))
+
+    from steeldefect.classify.module import ClassifierModule
+
+    original = ClassifierModule.on_train_batch_end
+
+    def interrupted(self, outputs, batch, batch_idx) -> None:
+        original(self, outputs, batch, batch_idx)
+        if self.trainer.max_steps == 12 and self.updates == 8:
+            raise KeyboardInterrupt
+
+    again = prepare(tiny("train_classifier", *overrides, f"hydra.run.dir={tmp_path}"))
+    object.__setattr__(again, "store", type(again.store)(tmp_path / "other"))
+    monkeypatch.setattr(ClassifierModule, "on_train_batch_end", interrupted)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train_cell(again)
+    assert list((tmp_path / "other" / "cells").glob(".*.partial/last.ckpt"))
+    monkeypatch.setattr(ClassifierModule, "on_train_batch_end", original)
+    found = record_of(again, train_cell(again))
+    for record in (expected, found):
+        del record["cost"], record["environment"]
+    assert found == expected

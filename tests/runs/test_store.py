@@ -1,0 +1,98 @@
+import json
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from steeldefect.runs.errors import MissingArtifact, UserError
+from steeldefect.runs.identity import canonical, derived_seed, digest
+from steeldefect.runs.store import Store, read_json
+
+IDENTITY = {"stage": "cell", "n": 1}
+
+
+def test_an_artifact_is_there_when_its_manifest_is(tmp_path: Path) -> None:
+    store, identifier = Store(tmp_path), digest(IDENTITY)
+    with store.write("cells", IDENTITY) as work:
+        assert work is not None
+        (work.folder / "record.json").write_text("{}")
+        (work.folder / "last.ckpt").write_text("big")
+        work.scratch.append("last.ckpt")
+        work.summary["accuracy"] = 0.5
+        assert (work.folder / "running.json").exists()
+        assert not store.finished("cells", identifier)
+    manifest = store.manifest("cells", identifier)
+    assert manifest["identity"] == IDENTITY and manifest["summary"] == {"accuracy": 0.5}
+    assert list(manifest["files"]) == ["record.json"]
+    assert sorted(path.name for path in (tmp_path / "cells").iterdir()) == [identifier]
+    with store.write("cells", IDENTITY) as work:
+        assert work is None
+
+
+def test_a_failed_try_leaves_its_reason_and_what_can_be_resumed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError), store.write("cells", IDENTITY) as work:
+        assert work is not None
+        (work.folder / "last.ckpt").write_text("half way")
+        raise RuntimeError("disk on fire")
+    assert not store.finished("cells", digest(IDENTITY))
+    assert read_json(work.folder / "failed.json")["error"] == "RuntimeError: disk on fire"
+    assert not (work.folder / "running.json").exists()
+    with store.write("cells", IDENTITY) as again:
+        assert again is not None
+        assert (again.folder / "last.ckpt").read_text() == "half way"
+        assert not (again.folder / "failed.json").exists()
+    assert store.finished("cells", digest(IDENTITY))
+
+
+def test_a_folder_without_a_manifest_is_replaced(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    garbage = store.folder("cells", digest(IDENTITY))
+    garbage.mkdir(parents=True)
+    (garbage / "record.json").write_text("half")
+    with store.write("cells", IDENTITY) as work:
+        assert work is not None
+    assert not (garbage / "record.json").exists() and (garbage / "manifest.json").exists()
+
+
+def _hold(root: Path, ready: Path) -> None:
+    with Store(root).write("cells", IDENTITY):
+        ready.touch()
+        time.sleep(1.5)
+
+
+def test_a_second_writer_is_told_who_holds_the_artifact_or_waits(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    holder = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path, ready))
+    holder.start()
+    while not ready.exists():
+        time.sleep(0.02)
+    store = Store(tmp_path)
+    with pytest.raises(UserError, match=f"is being made by process {holder.pid} on"), store.write("cells", IDENTITY):
+        pass
+    with store.write("cells", IDENTITY, wait=True) as work:
+        assert work is None
+    holder.join()
+
+
+def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
+    with pytest.raises(MissingArtifact, match=r"bank abc is missing .*\n  python experiments/synthesize\.py"):
+        Store(tmp_path).need("banks", "abc", "python experiments/synthesize.py")
+
+
+def test_damaged_json_is_named_with_what_to_delete(tmp_path: Path) -> None:
+    for content in ('{"a": ', "[]"):
+        (tmp_path / "manifest.json").write_text(content)
+        with pytest.raises(UserError, match=r"manifest\.json: damaged .*delete the folder"):
+            read_json(tmp_path / "manifest.json")
+
+
+def test_the_same_content_gives_the_same_id_and_other_content_another() -> None:
+    assert digest({"a": 1, "b": [1, 2.5]}) == digest({"b": (1.0, 2.5), "a": 1.0})
+    assert digest({"a": 1}) != digest({"a": True}) != digest({"a": "1"})
+    assert len(digest({})) == 12
+    assert json.loads(canonical({"z": None, "a": 0.8})) == {"a": 0.8, "z": None}
+    with pytest.raises(ValueError):
+        canonical({"a": float("nan")})
+    assert derived_seed(0, "a") != derived_seed(1, "a") != derived_seed(1, "b")
