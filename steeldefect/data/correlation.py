@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 # widths in shares of the image side: what is wider than HIGH_PASS is lighting, CONTRAST is the window of local contrast
 HIGH_PASS, CONTRAST = 0.04, 0.05
 # |F|^-WHITENING flattens the spectrum: lines and gratings lose their ridges, a shared surface keeps one sharp peak
-WHITENING = 0.65
+WHITENING = 0.7
 # a peak's own neighbourhood, share of the side, within which no second peak is looked for
 PEAK_RADIUS = 0.04
 _CHUNK = 64

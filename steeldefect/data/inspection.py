@@ -80,8 +80,12 @@ class Inspector:
         for start in range(0, len(pairs), _BLOCK):
             part = slice(start, start + _BLOCK)
             self._prepare_full({int(k) for k in pairs[part].ravel()}, pool)
-            rows = zip(pairs[part], shifts[part], distinct[part], strict=True)
-            found += pool.map(lambda row: self._inspect(*row, view), rows)
+            found += pool.map(
+                lambda pair, shift, value: self._inspect(pair, shift, value, view),
+                pairs[part],
+                shifts[part],
+                distinct[part],
+            )
         return found
 
     def _distinct(self, pair: np.ndarray, view: View) -> tuple[float, np.ndarray]:

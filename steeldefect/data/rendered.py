@@ -12,7 +12,8 @@ from steeldefect.runs.errors import nearest, require
 # raised whenever a byte of the images may change
 RENDER_RECIPE = 1
 CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
-DEFAULT_DIFFICULTY = 0.2
+# MobileNetV2 from scratch, 250 updates at 64 px: about 80 % of the crops of unseen plates
+DEFAULT_DIFFICULTY = 0.35
 CROPS_PER_PLATE = (1, 8)
 # a crop of this size is drawn one unit a pixel
 UNIT_SIZE = 128
@@ -30,10 +31,10 @@ _DEPTH = {
 }
 # grey level and contrast of a plate: NEU's class means, pulled together so that neither tells the class
 _TONE = {
-    "crazing": (130, 26),
+    "crazing": (127, 27),
     "inclusion": (117, 18),
     "patches": (128, 34),
-    "pitted_surface": (140, 24),
+    "pitted_surface": (142, 23),
     "rolled-in_scale": (121, 20),
     "scratches": (112, 22),
 }
@@ -192,22 +193,24 @@ def _draw(
     difficulty: float,
 ) -> Field:
     """Grey levels, float32, not yet clipped to [0, 255]."""
-    # at difficulty 1 any class lies on any surface, with contrast down to a sixth, among others' marks as strong
+    # at difficulty 1 any class lies on any surface, with contrast down to a sixth, among others' marks as strong;
+    # squared, since a classifier falls steeply over the first tenths
+    hard = difficulty**2
     stranger = LOOKS[CLASSES[int(rng.integers(len(CLASSES)))]]
-    look = blend(LOOKS[class_name], stranger, difficulty * rng.uniform(0, 1))
-    contrast = rng.uniform(0.9, 1.2) * (1 - 0.85 * difficulty * rng.uniform(0, 1))
+    look = blend(LOOKS[class_name], stranger, hard * rng.uniform(0, 1))
+    contrast = rng.uniform(0.9, 1.2) * (1 - 0.85 * hard * rng.uniform(0, 1))
     image = steel(rng, shape, unit, look) * rng.uniform(0.8, 1.2)
     image += contrast * _DEPTH[class_name] * _marks(rng, class_name, shape, unit, anchors, 1.0)
     for _ in range(2):
         other = [name for name in CLASSES if name != class_name][int(rng.integers(len(CLASSES) - 1))]
-        some = [anchors[k] for k in np.flatnonzero(rng.random(len(anchors)) < 0.6)]
-        strength = difficulty * rng.uniform(0, 0.7)
+        some = [anchor for anchor in anchors if rng.random() < 0.6]
+        strength = hard * rng.uniform(0, 0.7)
         scattered: Anchors = [(y + rng.normal(0, 30) * unit, x + rng.normal(0, 30) * unit) for y, x in some]
         if scattered:
             image += strength * _DEPTH[other] * _marks(rng, other, shape, unit, scattered, 0.35)
-    grey, spread = _TONE[class_name]
-    grey = float(np.clip(grey + rng.normal(0, 8 + 20 * difficulty), 60, 205))
-    spread = float(np.clip(spread * math.exp(rng.normal(0, 0.1 + 0.3 * difficulty)), 10, 50))
+    mean_grey, mean_spread = _TONE[class_name]
+    grey = np.clip(mean_grey + rng.normal(0, 8 + 20 * hard), 60, 205)
+    spread = np.clip(mean_spread * math.exp(rng.normal(0, 0.1 + 0.3 * hard)), 10, 50)
     return np.float32(grey) + np.float32(spread) * (image - image.mean()) / image.std()
 
 

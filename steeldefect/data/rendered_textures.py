@@ -27,7 +27,7 @@ LOOKS = {
     "crazing": Look(grain=1.0, brush=0.15, bands=0.25, blotch=0.15, tilt=0.1),
     "inclusion": Look(grain=0.15, brush=0.1, bands=0.35, blotch=0.1, tilt=0.15),
     "patches": Look(grain=0.7, brush=0.1, bands=0.2, blotch=0.2, tilt=0.1),
-    "pitted_surface": Look(grain=0.3, brush=0.05, bands=0.15, blotch=0.2, tilt=0.3),
+    "pitted_surface": Look(grain=0.2, brush=0.05, bands=0.15, blotch=0.2, tilt=0.3),
     "rolled-in_scale": Look(grain=0.25, brush=0.55, bands=0.15, blotch=0.25, tilt=0.1),
     "scratches": Look(grain=0.2, brush=0.15, bands=0.2, blotch=0.1, tilt=0.15),
 }
@@ -186,11 +186,11 @@ def paint_inclusion(rng: Rng, canvas: Canvas, anchors: Anchors, density: float) 
 def paint_patches(rng: Rng, canvas: Canvas, anchors: Anchors, density: float) -> None:
     unit, shape = canvas.unit, canvas.shape
     size = rng.uniform(0.7, 1.3) * np.sqrt(density)
-    level = smooth_noise(rng, shape, 20 * unit, 13 * unit) * 0.55 - rng.uniform(0.75, 1.15)
+    level = smooth_noise(rng, shape, 20 * unit, 13 * unit) * 0.5 - rng.uniform(0.75, 1.05)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     for y, x in anchors:
-        ry, rx = size * rng.uniform(20, 40) * unit, size * rng.uniform(14, 28) * unit
-        level += 1.6 * np.exp(-0.5 * ((rows - y) / ry) ** 2 - 0.5 * ((columns - x) / rx) ** 2)
+        ry, rx = size * rng.uniform(20, 40) * unit, size * rng.uniform(15, 28) * unit
+        level += 2.0 * np.exp(-0.5 * ((rows - y) / ry) ** 2 - 0.5 * ((columns - x) / rx) ** 2)
     level += 0.12 * canvas.ragged + 0.18 * smooth_noise(rng, shape, 4 * unit, 4 * unit)
     softness = rng.uniform(0.2, 0.6)
     mottle = 1 - 0.12 * np.abs(smooth_noise(rng, shape, 5 * unit, 3 * unit))

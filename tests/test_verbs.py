@@ -1,0 +1,146 @@
+"""The verbs as a user types them, in processes of their own, on the smallest data set."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, TINY
+
+COMMON = [*TINY, "classifier=small_cnn"]
+
+
+def verb(name: str, artifacts: Path, *overrides: str, logger: str = "csv") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(name, artifacts, *overrides, logger=logger),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
+        env=environment(),
+    )
+
+
+def command(name: str, artifacts: Path, *overrides: str, logger: str = "csv") -> list[str]:
+    script = str(ROOT / "experiments" / f"{name}.py")
+    # Hydra takes its flags before the overrides
+    flags, rest = [o for o in overrides if o.startswith("-")], [o for o in overrides if not o.startswith("-")]
+    return [sys.executable, script, *flags, *COMMON, f"logger={logger}", f"artifacts={artifacts}", *rest]
+
+
+def environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    return kept | {"OMP_NUM_THREADS": "1"}
+
+
+def cells(artifacts: Path) -> dict[str, dict]:
+    return {path.parent.name: json.loads(path.read_text()) for path in artifacts.glob("cells/*/record.json")}
+
+
+def same_but_for_time(records: dict[str, dict]) -> dict[str, dict]:
+    return {name: {k: v for k, v in r.items() if k not in ("cost", "environment")} for name, r in records.items()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generator, bank and a sweep of three mixes, each made by its verb."""
+    artifacts = tmp_path_factory.mktemp("run") / "artifacts"
+    for name, *overrides in (
+        ["train_gan"],
+        ["synthesize", "bank.export=png"],
+        ["train_classifier", "-m", "mix=org100,org20,org0"],
+    ):
+        done = verb(name, artifacts, *overrides)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return artifacts
+
+
+def test_the_pipeline_leaves_a_record_a_cell(finished: Path) -> None:
+    assert sorted(record["mix"] for record in cells(finished).values()) == ["org0", "org100", "org20"]
+    assert len(list(finished.glob("exports/bank-*/crazing/*.png"))) > 0
+
+
+def test_a_finished_sweep_is_skipped(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.glob("cells/*/*")}
+    done = verb("train_classifier", finished, "-m", "mix=org100,org20,org0")
+    assert done.returncode == 0 and done.stderr.count("is finished") + done.stdout.count("is finished") == 3
+    assert {path: path.stat().st_mtime_ns for path in finished.glob("cells/*/*")} == before
+
+
+def test_a_sweep_killed_in_the_middle_and_started_again_trains_no_finished_cell_twice(
+    finished: Path, tmp_path: Path
+) -> None:
+    artifacts = tmp_path / "artifacts"
+    for name in ("train_gan", "synthesize"):
+        assert verb(name, artifacts).returncode == 0
+    sweep = command("train_classifier", artifacts, "-m", "mix=org100,org20,org0")
+    process = subprocess.Popen(sweep, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not cells(artifacts) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    survivors = {path: path.stat().st_mtime_ns for path in artifacts.glob("cells/[!.]*/manifest.json")}
+    assert len(survivors) < 3
+    assert verb("train_classifier", artifacts, "-m", "mix=org100,org20,org0").returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in survivors} == survivors
+    assert same_but_for_time(cells(artifacts)) == same_but_for_time(cells(finished))
+
+
+def test_a_missing_bank_ends_in_one_message_and_exit_code_2(tmp_path: Path) -> None:
+    done = verb("train_classifier", tmp_path / "artifacts", "mix=org20")
+    said = done.stdout + done.stderr
+    assert done.returncode == 2
+    assert "python experiments/synthesize.py" in said and "Traceback" not in said
+
+
+def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:
+    done = verb("train_gan", tmp_path / "artifacts", "gan.epoch=3")
+    assert done.returncode != 0 and "epoch" in done.stderr
+
+
+def test_in_a_sweep_a_failed_cell_leaves_its_reason_and_the_others_go_on(finished: Path) -> None:
+    """optimizer.lr=1e30 diverges; the other cell is done, the exit code says that something failed."""
+    done = verb("train_classifier", finished, "-m", "mix=org100", "optimizer.lr=1e30,0.02", "phases.retrain.updates=50")
+    assert done.returncode == 1
+    assert "not finite" in done.stdout + done.stderr
+    failures = [json.loads(path.read_text()) for path in finished.glob("*/.*.partial/failed.json")]
+    assert any("not finite" in failure["error"] for failure in failures)
+    assert any(record["config"]["optimizer"]["lr"] == 0.02 for record in cells(finished).values())
+
+
+def test_wandb_runs_offline_without_a_key_and_one_run_a_cell(finished: Path) -> None:
+    done = verb("train_classifier", finished, "-m", "mix=org50,org75", "study=trial", logger="wandb")
+    assert done.returncode == 0, done.stderr
+    runs = list((finished / "wandb").glob("offline-run-*"))
+    assert len(runs) == 2
+    logs = b"".join(path.read_bytes() for run in runs for path in run.glob("run-*.wandb"))
+    assert b"trial" in logs and b"small_cnn" in logs
+
+
+def test_help_is_quick_and_loads_no_torch() -> None:
+    script = "import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_path(sys.path[0] + '/train_gan.py', run_name='__main__')\n"
+    script += "except SystemExit: pass\nprint('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT / 'experiments')!r})\n{script}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert done.stdout.strip().endswith("False"), done.stderr
+
+
+def test_report_and_status_read_what_the_sweep_left(finished: Path) -> None:
+    overrides = ["study=table3", "grid.classifiers=[small_cnn]", "where={optimizer.lr: 0.01}"]
+    report = verb("report", finished, f"output={finished / 'report'}", *overrides)
+    assert report.returncode == 0, report.stderr
+    text = (finished / "report" / "table3.md").read_text()
+    assert "small_cnn" in text
+    status = verb("status", finished)
+    assert status.returncode == 0 and "cells" in status.stdout
