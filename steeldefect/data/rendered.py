@@ -155,7 +155,7 @@ def _plate_crops(
 
 
 def _lay_out(rng: np.random.Generator, size: int, crops_per_plate: tuple[int, int]) -> Layout:
-    """Crops that each overlap an earlier one by 10 to 85 % of the side; the plate is what encloses them."""
+    """Crops that each share 17 to 85 % of their area with an earlier one; the plate is what encloses them."""
     counts = np.arange(crops_per_plate[0], crops_per_plate[1] + 1, dtype=np.float64)
     # half of the plates are single images, as in NEU, and the larger ones hold most of the images
     count = int(rng.choice(counts, p=counts**-1.5 / (counts**-1.5).sum()))

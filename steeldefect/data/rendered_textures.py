@@ -1,4 +1,4 @@
-"""Rolled steel and six kinds of defect, drawn with numpy; fields are float32 (H, W), lengths in units of 1/128 of a crop."""
+"""Rolled steel and six kinds of defect; fields are float32 (H, W), lengths in units of 1/128 of a crop's side."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields

@@ -26,25 +26,25 @@ def wandb_run(
     import wandb
 
     study = settings["study"] or "single"
-    logger = WandbLogger(
+    run = wandb.init(
         project=options["project"],
         name=name,
         id=f"{stage}-{identifier}",
-        save_dir=settings["artifacts"],
+        dir=settings["artifacts"],
         group=study,
         job_type=stage,
         tags=[tag for tag in tags if tag],
         config=_shown(settings) | {"artifact": identifier},
         settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
         resume="allow",
+        reinit="finish_previous",
     )
     try:
-        logger.experiment  # noqa: B018  starts the run, so that a failure before the first step is seen too
-        yield [logger]
+        yield [WandbLogger(experiment=run)]
     except BaseException:
-        wandb.finish(exit_code=1)
+        run.finish(exit_code=1)
         raise
-    wandb.finish(exit_code=0)
+    run.finish(exit_code=0)
 
 
 def _prepare_environment(artifacts: Path) -> None:

@@ -60,6 +60,7 @@ class Store:
         """Make the artifact that `identity` names; yields None where it is finished already.
 
         The work goes on in `.<id>.partial` beside the final folder, which survives a failed or killed try.
+        A try that is interrupted (a signal, ctrl-C) counts as dead, one that raises as failed, with its traceback.
         On a clean exit the manifest is written last and one rename publishes the folder. One writer at a
         time: a second one waits (`wait=True`) or gets a `UserError` that says who holds the lock.
         """
@@ -82,7 +83,7 @@ class Store:
             work = Work(partial)
             try:
                 yield work
-            except BaseException as error:
+            except Exception as error:
                 write_json(partial / "failed.json", _failure(error))
                 (partial / "running.json").unlink(missing_ok=True)
                 raise

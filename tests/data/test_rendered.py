@@ -46,7 +46,7 @@ def texture(images: np.ndarray) -> np.ndarray:
 
 
 def overlaps(crops, size):
-    """Pairs of crops of one plate that share more than a tenth of their pixels, with the two views of what they share."""
+    """Pairs of crops of one plate that share over a tenth of their pixels, and the slices of what they share."""
     for first in range(len(crops)):
         for second in range(first + 1, len(crops)):
             a, b = crops[first], crops[second]
@@ -135,7 +135,7 @@ def test_brightness_and_contrast_do_not_tell_the_class(default_set):
 
 def test_texture_tells_the_class(default_set):
     images, labels, plates, *_ = default_set
-    assert probe(texture(images), labels, plates) > 0.75
+    assert probe(texture(images), labels, plates) > 0.9
 
 
 def test_harder_is_harder(default_set):

@@ -96,3 +96,11 @@ def test_the_same_content_gives_the_same_id_and_other_content_another() -> None:
     with pytest.raises(ValueError):
         canonical({"a": float("nan")})
     assert derived_seed(0, "a") != derived_seed(1, "a") != derived_seed(1, "b")
+
+
+def test_an_interrupted_try_is_dead_not_failed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Store(tmp_path).write("cells", IDENTITY) as work:
+        assert work is not None
+        raise KeyboardInterrupt
+    assert not (work.folder / "failed.json").exists()
+    assert read_json(work.folder / "running.json")["pid"] > 0
