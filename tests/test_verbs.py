@@ -123,7 +123,7 @@ def test_wandb_runs_offline_without_a_key_and_one_run_a_cell(finished: Path) -> 
     assert b"trial" in logs and b"small_cnn" in logs
 
 
-def test_help_is_quick_and_loads_no_torch() -> None:
+def test_help_loads_no_torch() -> None:
     folder = str(ROOT / "experiments")
     script = f"""
 import runpy, sys
@@ -134,10 +134,8 @@ except SystemExit:
     pass
 print("torch" in sys.modules)
 """
-    started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stdout.strip().endswith("False"), done.stderr
-    assert time.monotonic() - started < 20
 
 
 def test_report_and_status_read_what_the_sweep_left(finished: Path) -> None:

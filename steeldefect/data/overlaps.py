@@ -135,7 +135,7 @@ def find_overlaps(
     with ThreadPoolExecutor(threads) as pool:
         search = _Search(images, settings, pool)
         spaces = _spaces(labels, classes, settings)
-        nulls = [search.null(space) for space in spaces]
+        nulls = search.nulls(spaces)
         found: dict[tuple[int, int], Finding] = {}
         passes = []
         for space, null in zip(spaces, nulls, strict=True):
@@ -196,10 +196,17 @@ class _Search:
         self.left = level(self.features, self.reach)
         self.inspector = Inspector(images, min(FINE, images.shape[1]), self.reach)
 
-    def null(self, space: PairSpace) -> _Null:
-        """Both mirrorings: left to right and upside down."""
+    def nulls(self, spaces: Sequence[PairSpace]) -> list[_Null]:
+        """Of each pass, under both mirrorings: left to right and upside down."""
         samples = self.settings.null_pairs // len(_MIRRORED)
-        drawn = [self._searcher(view).null(space, samples, self.settings.seed) for view in _MIRRORED]
+        drawn = []
+        for view in _MIRRORED:
+            # one mirrored set in memory at a time
+            searcher = self._searcher(view)
+            drawn.append([searcher.null(space, samples, self.settings.seed) for space in spaces])
+        return [self._null(draws) for draws in zip(*drawn, strict=True)]
+
+    def _null(self, drawn: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> _Null:
         peaks = np.concatenate([values for _, values, _ in drawn])
         if not len(peaks):
             return _Null(0, 0.0, 0.0, np.empty(0))

@@ -1,5 +1,7 @@
 import csv
 import io
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from steeldefect.data.scenes import PAIRS, SCENES, SceneTable, overlapping_share
 from steeldefect.data.sources import NEU_CLASSES, ImageSet, load_dataset, natural_key
 from steeldefect.report.audit_figures import gallery, histogram
 from steeldefect.runs.errors import UserError
+from tests.conftest import ROOT
 
 SETTINGS = Settings(null_pairs=1000)
 
@@ -224,3 +227,24 @@ def test_most_test_images_of_a_random_split_of_neu_are_trained_on(neu: ImageSet,
     rng = np.random.default_rng(0)
     test = np.concatenate([rng.permutation(np.flatnonzero(neu.labels == label))[:90] for label in range(6)])
     assert overlapping_share(table, np.setdiff1d(np.arange(1800), test), test) > 0.65
+
+
+def test_the_verb_leaves_an_audit_that_is_found_again(tmp_path: Path) -> None:
+    images, _, _, names = render(per_class=8, image_size=48, seed=3)
+    for name, image in zip(names, images, strict=True):
+        folder = tmp_path / "data" / name.rsplit("_p", 1)[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{name}.png")
+    dataset = {"name": "image_folder", "root": str(tmp_path / "data"), "image_size": 48}
+    overrides = [f"dataset={dataset['name']}", f"dataset.root={dataset['root']}", "dataset.image_size=48"]
+    command = [sys.executable, "experiments/audit.py", *overrides, f"artifacts={tmp_path / 'artifacts'}", "logger=csv"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "all: " in done.stdout + done.stderr
+    (folder,) = (tmp_path / "artifacts" / "scenes").glob("[0-9a-f]*")
+    made = {path.name for path in folder.iterdir()}
+    assert {"pairs.csv", "scenes.csv", "summary.csv", "distinctness.svg", "gallery.png", "manifest.json"} <= made
+    loaded = load_dataset(dataset, tmp_path / "cache")
+    found = scenes_for(loaded, dataset, tmp_path / "artifacts")
+    assert found is not None and found.source == f"audit:{folder.name}"
