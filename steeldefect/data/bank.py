@@ -11,6 +11,7 @@ from steeldefect.runs.errors import UserError
 from steeldefect.runs.store import read_json
 
 SHEET_COLUMNS = 12
+DIVERSITY_IMAGES = 300
 
 
 def write_bank(folder: Path, chunks: Iterable[np.ndarray], count: int, classes: Sequence[str], size: int) -> None:
@@ -48,6 +49,18 @@ def pick(labels: np.ndarray, counts: Sequence[int], classes: Sequence[str]) -> n
             raise UserError(f"bank.count: the mix wants {wanted} images of {classes[c]}, the bank holds {len(found)}")
         picked.append(found[:wanted])
     return np.sort(np.concatenate(picked))
+
+
+def diversity(images: np.ndarray, labels: np.ndarray, classes: int) -> list[float]:
+    """A class's spread of gray levels: standard deviation of each pixel over its images, averaged over the pixels.
+
+    uint8 `(N, S, S)`, labels `(N,)`; at most the first `DIVERSITY_IMAGES` of a class are looked at.
+    """
+    spreads = []
+    for c in range(classes):
+        own = images[np.flatnonzero(labels == c)[:DIVERSITY_IMAGES]]
+        spreads.append(float(own.std(axis=0, dtype=np.float32).mean()) if len(own) else 0.0)
+    return spreads
 
 
 def export_png(folder: Path, target: Path, classes: Sequence[str]) -> None:

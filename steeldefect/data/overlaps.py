@@ -16,8 +16,11 @@ partly whitened (|F|^-0.7), which takes the strength of a few frequencies away a
 What sits at one place (dirt on the lens, one bright scratch) fails the agreement: most parts of the overlap must
 correlate. The price: overlaps that show nothing but a grating are not reported; they could be anywhere along it.
 
-Cost: n (n - 1) / 2 correlations of 125 x 125 in the exhaustive search, n^2 / (2 `bundle`) and a few percent in the
-bundled one, which correlates with sums of images first and opens those that stand out.
+Cost for n images: n (n - 1) / 2 correlations of 125 x 125 at 50 microseconds each in the exhaustive search; n^2 / 16 and
+some percent in the bundled one, which correlates with sums of eight images first and opens those that stand out, about
+20 microseconds a pair. To that 8 ms an image and 1.5 ms a candidate. Measured on NEU, processor time: 450 images 8 s,
+1,800 images 53 s (31 s on two cores, 0.9 GB); bundled 35 s, finding 99 % of the pairs from 20 % overlap up. Memory: 63 kB
+an image, twice while the null is drawn, and 1 GB.
 """
 
 from collections.abc import Mapping, Sequence

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from steeldefect.data.bank import export_png, pick, read_bank, write_bank
+from steeldefect.data.bank import diversity, export_png, pick, read_bank, write_bank
 from steeldefect.gan.networks import build_generator
 from steeldefect.gan.sampling import draw, latents
 from steeldefect.runs.errors import UserError
@@ -60,3 +60,13 @@ def test_export_writes_a_folder_a_class(tmp_path) -> None:
     assert files == ["a/000000.png", "a/000003.png", "b/000001.png", "b/000004.png", "c/000002.png", "c/000005.png"]
     with Image.open(tmp_path / "out" / "b" / "000004.png") as picture:
         assert np.array_equal(np.asarray(picture), images[4])
+
+
+def test_diversity_is_the_spread_within_a_class() -> None:
+    rng = np.random.default_rng(0)
+    varied = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    labels = np.arange(60) % 3
+    collapsed = varied[labels]  # every image of a class is the same one
+    assert diversity(collapsed, labels, 3) == [0, 0, 0]
+    assert all(60 < spread < 85 for spread in diversity(varied, labels, 3))  # 73.9 for uniform gray levels
+    assert diversity(varied[:2], labels[:2], 3)[2] == 0
