@@ -12,7 +12,7 @@ RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test lint format split gan bank table2 table3 report status clean clean-artifacts
+.PHONY: help setup demo test lint format audit split gan bank table2 table3 report status clean clean-artifacts
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -44,6 +44,9 @@ lint: $(STAMP) ## ruff and mypy
 format: $(STAMP) ## let ruff mend what it can
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+audit: $(STAMP) ## find the images that show the same surface
+	$(RUN)/audit.py dataset=$(DATA) $(ARGS)
 
 split: $(STAMP) ## split the data set and say what lies where
 	$(RUN)/split.py -m replicate=$(REPLICATES) $(BASE)

@@ -37,6 +37,9 @@ class Generator(nn.Module):
         layers += [self._deconvolution(widths[-1], 1, options["kernel"]), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         initialise(self, options["init"], critical_gain(1.0))
+        if self.embedding is not None:
+            # beside z ~ N(0, 1); an embedding as strong as z lets G draw one image a class and never look at z
+            nn.init.normal_(self.embedding.weight, 0.0, options["embedding_std"])
 
     @staticmethod
     def _after(channels: int, options: Mapping[str, Any]) -> list[nn.Module]:
@@ -80,7 +83,8 @@ class Discriminator(nn.Module):
         initialise(self.layers, options["init"], critical_gain(alpha))
         initialise(self.head, options["init"])
         if self.embedding is not None:
-            nn.init.normal_(self.embedding.weight, 0.0, self.head.weight.std().item())
+            # D first learns what real images have in common, then what the classes differ in
+            nn.init.zeros_(self.embedding.weight)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         # in NCHW order, so that the weights of the head do not depend on the memory format

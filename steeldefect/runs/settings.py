@@ -81,6 +81,8 @@ def _check_gan(gan: Mapping[str, Any]) -> None:
         _among(f"gan.{part}.activation", gan[part]["activation"], ("relu", "elu", "leaky_relu"))
         _among(f"gan.{part}.init", gan[part]["init"], ("normal", "critical"))
         _whole(f"gan.{part}.base_channels", gan[part]["base_channels"])
+    std = gan["generator"]["embedding_std"]
+    require(_number(std) and std >= 0, f"gan.generator.embedding_std={std}: must be a number from 0 up")
     decay = gan["ema_decay"]
     require(_number(decay) and 0 <= decay < 1, f"gan.ema_decay={decay}: must lie in [0, 1)")
 

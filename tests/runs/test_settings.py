@@ -94,6 +94,7 @@ def test_a_replicate_under_grouped_cv_is_a_fold_of_a_partition(composed: Compose
         ("gan.image_size=60", r"gan\.image_size=60: must be a power of two"),
         ("gan.optimizer.betas=[0.8]", r"gan\.optimizer\.betas=\[0\.8\]: two numbers"),
         ("gan.discriminator.keep_probability=0", r"keep_probability=0: must lie in \(0, 1\]"),
+        ("gan.generator.embedding_std=-1", r"gan\.generator\.embedding_std=-1: must be a number from 0 up"),
         ("gan.loss=wasserstein", r"gan\.loss=wasserstein: choices: minimax, non_saturating"),
         ("real_per_class=0", r"real_per_class=0: must be null or at least 1"),
         ("phases.retrain.updates=0", r"phases\.retrain\.updates=0"),
