@@ -78,6 +78,7 @@ class Store:
             partial.mkdir(exist_ok=True)
             (partial / "failed.json").unlink(missing_ok=True)
             started = time.time()
+            git_commit()  # kept by its cache: the code that started, not what lies there at the end
             running = {"host": socket.gethostname(), "pid": os.getpid(), "started": _utc(started)}
             write_json(partial / "running.json", running | {"identity": dict(identity)})
             work = Work(partial)
