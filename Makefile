@@ -59,11 +59,11 @@ bank: gan ## draw the synthetic images
 
 table2: bank ## MobileNetV2 over six mixes, then the report
 	$(RUN)/train_classifier.py -m experiment=table2 replicate=$(REPLICATES) $(BASE)
-	$(RUN)/report.py study=table2 output=artifacts/report/table2 grid.replicates=[$(REPLICATES)] $(BASE)
+	$(RUN)/report.py study=table2 'output=$${artifacts}/report/table2' grid.replicates=[$(REPLICATES)] $(BASE)
 
 table3: bank ## classifiers over three mixes, then the report
 	$(RUN)/train_classifier.py -m experiment=table3 classifier=$(CLASSIFIERS) replicate=$(REPLICATES) $(BASE)
-	$(RUN)/report.py study=table3 output=artifacts/report/table3 grid.classifiers=[$(CLASSIFIERS)] \
+	$(RUN)/report.py study=table3 'output=$${artifacts}/report/table3' grid.classifiers=[$(CLASSIFIERS)] \
 		grid.replicates=[$(REPLICATES)] $(BASE)
 
 report: $(STAMP) ## tables and figures from the records there are
