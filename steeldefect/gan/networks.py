@@ -38,7 +38,7 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*layers)
         initialise(self, options["init"], critical_gain(1.0))
         if self.embedding is not None:
-            # beside z ~ N(0, 1); an embedding as strong as z lets G draw one image a class and never look at z
+            # weak beside z ~ N(0, 1): with both equally strong, trained generators drew one image a class
             nn.init.normal_(self.embedding.weight, 0.0, options["embedding_std"])
 
     @staticmethod
@@ -83,7 +83,7 @@ class Discriminator(nn.Module):
         initialise(self.layers, options["init"], critical_gain(alpha))
         initialise(self.head, options["init"])
         if self.embedding is not None:
-            # D first learns what real images have in common, then what the classes differ in
+            # D starts unconditional; what the classes differ in is learnt
             nn.init.zeros_(self.embedding.weight)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:

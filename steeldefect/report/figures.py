@@ -71,10 +71,13 @@ def _share_line(
     points = []
     for mix, share in sorted(shares.items(), key=lambda item: item[1]):
         found = arms.estimate(classifier, mix, metric)
-        if not isinstance(found, Missing):
-            low, high = (found.mean if end is None else end for end in (found.low, found.high))
-            points.append((100 * share + aside, found.mean, found.mean - low, high - found.mean))
-    if not points:
+        if isinstance(found, Missing):
+            # a gap: a line through it would show a figure that nobody measured
+            points.append((100 * share + aside, np.nan, 0.0, 0.0))
+            continue
+        low, high = (found.mean if end is None else end for end in (found.low, found.high))
+        points.append((100 * share + aside, found.mean, found.mean - low, high - found.mean))
+    if all(np.isnan(point[1]) for point in points):
         return
     x, mean, below, above = 100 * np.array(points).T
     style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}

@@ -1,13 +1,16 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from steeldefect.report import galleries
+from steeldefect.report.arms import Arms, groups
 from steeldefect.report.collect import collect
-from steeldefect.report.figures import gan_curves, samples_figure, synthetic_beside_real
+from steeldefect.report.figures import _share_line, gan_curves, samples_figure, synthetic_beside_real
 from steeldefect.report.write import write_report
 from tests.report.make_fixture import CLASSES, FIXTURE, GRID
 
@@ -30,6 +33,17 @@ def test_figures_are_the_same_bytes_again(tmp_path):
     for name in ("samples", "beside", "curves"):
         assert both(tmp_path / "one" / name) == both(tmp_path / "two" / name)
         assert b"<dc:date>" not in both(tmp_path / "one" / name)[0]
+
+
+def test_a_share_without_a_figure_leaves_a_gap_in_the_line():
+    collection = collect(FIXTURE)
+    group = groups(collection.records)[0]
+    classifier, shares = "mobilenet_v2", {"org100": 0.0, "org20": 0.8, "org0": 1.0}
+    kept = [r for r in collection.records if (r["classifier"], r["mix"]) != (classifier, "org20")]
+    panel = Figure().subplots()
+    _share_line(panel, Arms(replace(collection, records=kept), group), classifier, "accuracy", shares, 0.0, 0)
+    y = panel.get_lines()[0].get_ydata()
+    assert np.isnan(y).tolist() == [False, True, False]
 
 
 def test_sheets_show_every_image(tmp_path):
