@@ -100,6 +100,17 @@ def difference(one: Run, other: Run) -> Run:
     return Run(one.value - other.value, one.clusters, one.terms - other.terms)
 
 
+def unpaired(one: Run, other: Run) -> Run:
+    """The difference of two runs whose test images are different ones; a scene of both counts as one cluster."""
+    if one.terms is None or other.terms is None or one.clusters is None or other.clusters is None:
+        return Run(one.value - other.value)
+    return Run(
+        one.value - other.value,
+        np.concatenate([one.clusters, other.clusters]),
+        np.concatenate([one.terms, -other.terms]),
+    )
+
+
 def estimate(runs: Sequence[Run], fraction: bool = True, wilson: bool = False) -> Estimate:
     """The mean over runs with its 95 % interval: two-way clustered where all runs have terms, else a t over runs.
 
