@@ -34,7 +34,9 @@ def hint(error: BaseException | None) -> str:
 def groups(conf: Path, config_name: str) -> dict[str, str | None]:
     """The config groups of a verb with the choice made where nothing is said; the verb's own file comes last."""
     found: dict[str, str | None] = {}
-    for item in OmegaConf.load(conf / f"{config_name}.yaml").get("defaults", []):
+    file = OmegaConf.load(conf / f"{config_name}.yaml")
+    assert isinstance(file, DictConfig)
+    for item in file.get("defaults", []):
         if isinstance(item, str):
             found |= groups(conf, item) if item != "_self_" else {}
             continue

@@ -95,7 +95,9 @@ def test_a_file_that_differs_from_torch_is_refused(exported: Exported) -> None:
     model = load_model(exported.torch)
     with torch.no_grad():
         next(model.network.parameters()).add_(0.5)
-    with pytest.raises(UserError, match=r"differs from torch's by .* more than tolerance=0\.0001, on 6 images \(noise\)"):
+    with pytest.raises(
+        UserError, match=r"differs from torch's by .* more than tolerance=0\.0001, on 6 images \(noise\)"
+    ):
         check(exported.onnx, model.network, NOISE, "noise", 1e-4)
 
 
