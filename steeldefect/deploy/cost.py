@@ -198,7 +198,7 @@ def write_cost(rows: Sequence[Row], path: Path) -> None:
 def check_options(options: Mapping[str, Any]) -> None:
     """The config group `cost`; UserError names what does not fit."""
     for name in options["classifiers"] or []:
-        require(name in BACKBONES, lambda name=name: f"cost.classifiers={name}: {nearest(name, BACKBONES)}")
+        require(name in BACKBONES, f"cost.classifiers={name}: {nearest(name, BACKBONES)}")
     for key in ("image_size", "classes", "threads", "runs"):
         value = options[key]
         require(isinstance(value, int) and value > 0, f"cost.{key}={value}: must be a whole number from 1 up")
