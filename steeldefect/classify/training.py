@@ -31,7 +31,10 @@ def train_cell(context: Context) -> str:
     """The id of the cell, trained if it is not there yet."""
     store, identity = context.store, context.cell_identity
     identifier = digest(identity)
-    with store.write("cells", identity) as work:
+    weights = store.folder("cells", identifier) / "weights.pt"
+    # a finished cell that kept no weights is trained again for them; the old folder stays until the new one is whole
+    again = context.settings["keep_weights"] and not weights.is_file()
+    with store.write("cells", identity, again=again) as work:
         if work is None:
             log.info("cell %s is finished: %s", identifier, store.folder("cells", identifier))
             return identifier

@@ -56,8 +56,10 @@ class Store:
         return self.folder(kind, identifier)
 
     @contextlib.contextmanager
-    def write(self, kind: str, identity: Mapping[str, Any], wait: bool = False) -> Iterator[Work | None]:
-        """Make the artifact that `identity` names; yields None where it is finished already.
+    def write(
+        self, kind: str, identity: Mapping[str, Any], wait: bool = False, again: bool = False
+    ) -> Iterator[Work | None]:
+        """Make the artifact that `identity` names; yields None where it is finished already, unless `again`.
 
         The work goes on in `.<id>.partial` beside the final folder, which survives a failed or killed try.
         A try that is interrupted (a signal, ctrl-C) counts as dead, one that raises as failed, with its traceback.
@@ -66,13 +68,13 @@ class Store:
         """
         identifier = digest(identity)
         final = self.folder(kind, identifier)
-        if self.finished(kind, identifier):
+        if self.finished(kind, identifier) and not again:
             yield None
             return
         final.parent.mkdir(parents=True, exist_ok=True)
         partial = final.parent / f".{identifier}.partial"
         with _lock(final.parent / f".{identifier}.lock", partial, wait):
-            if self.finished(kind, identifier):
+            if self.finished(kind, identifier) and not again:
                 yield None
                 return
             partial.mkdir(exist_ok=True)
@@ -109,7 +111,7 @@ def _publish(work: Work, final: Path, kind: str, identifier: str, identity: Mapp
     }
     manifest = {"schema": 1, "kind": kind, "id": identifier, "identity": dict(identity), "files": files}
     write_json(work.folder / MANIFEST, manifest | {"summary": work.summary, "made": made})
-    if final.exists():  # a folder without a manifest is garbage by definition
+    if final.exists():  # made again, or without a manifest and so garbage by definition
         shutil.rmtree(final)
     work.folder.rename(final)
 

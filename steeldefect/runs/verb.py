@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -14,17 +15,20 @@ from omegaconf import DictConfig
 from steeldefect.runs.errors import UserError
 
 log = logging.getLogger(__name__)
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
-def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Decorate a task `(cfg) -> None` of `experiments/`; its config is `conf/<config_name>.yaml`.
+def verb(config_name: str, conf: Path = CONF) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Decorate a task `(cfg) -> None` of `experiments/`; its config is `<conf>/<config_name>.yaml`.
 
-    In a sweep an error is logged when it happens, the other cells go on, and Hydra exits with 1 at the end.
+    In a sweep an error is logged when it happens, the other cells go on, and Hydra exits with 1 at the end. `--info`
+    alone lists the choices; a misspelt key, group or choice is answered with the nearest one.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
-        @hydra.main(version_base="1.3", config_path=_conf(), config_name=config_name)
-        def main(cfg: DictConfig) -> None:
+        # absolute, since Hydra would look beside this file
+        @hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
+        def run(cfg: DictConfig) -> None:
             try:
                 task(cfg)
             except UserError as error:
@@ -33,13 +37,21 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
                     raise
                 sys.exit(2)
 
+        def main() -> None:
+            from steeldefect.runs.choices import hint, show_choices
+
+            if sys.argv[1:] in (["--info"], ["-i"]):
+                show_choices(conf, config_name)
+                return
+            try:
+                run()
+            except SystemExit as stop:
+                # Hydra has shown its own message; what it raised is the context of its exit
+                said = hint(stop.__context__)
+                if said:
+                    print(said, file=sys.stderr)
+                raise
+
         return main
 
     return decorate
-
-
-def _conf() -> str:
-    # absolute, since Hydra would look beside this file
-    from pathlib import Path
-
-    return str(Path(__file__).resolve().parents[2] / "conf")
