@@ -108,7 +108,6 @@ def _all(values: Iterable[Any]) -> list[str]:
 
 def readme(study: str, collection: Collection, tables: Sequence[Arms], shown: Sequence[Table], path: Path) -> None:
     """README.md of a study; what was written by hand below the marker stays."""
-    by_hand = path.read_text().partition(KEPT)[2] if path.exists() else "\n"
     replicates = sorted({record["replicate"] for record in collection.records})
     lines = [
         f"# {study}\n",
@@ -121,7 +120,12 @@ def readme(study: str, collection: Collection, tables: Sequence[Arms], shown: Se
         f"Written by `python experiments/report.py source=DIR output=DIR study={study}`.\n",
         KEPT,
     ]
-    path.write_text("\n".join(lines) + by_hand)
+    path.write_text("\n".join(lines) + by_hand(path))
+
+
+def by_hand(path: Path) -> str:
+    """What stands below the marker of a README that is about to be written again."""
+    return path.read_text().partition(KEPT)[2] if path.exists() else "\n"
 
 
 def findings(arms: Arms) -> list[str]:
