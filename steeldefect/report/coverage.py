@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from steeldefect.report.figures import COLOURS, MARKERS, STYLE, save
-from steeldefect.report.provenance import KEPT, by_hand
+from steeldefect.report.provenance import write_kept
 from steeldefect.report.simulation import CLUSTERED, COLUMNS, EFFECTS, ESTIMANDS, GAIN, METHODS, coverage, scenarios
 from steeldefect.report.tables import to_csv
 from steeldefect.runs.environment import command_line, git_commit, machine, versions
@@ -131,6 +131,5 @@ def _readme(rows: Sequence[Mapping[str, Any]], n_studies: int, path: Path) -> No
         "what overlapping training sets share is in no interval.\n",
         f"Made by `{command_line()}`, commit {git_commit()}, {machine()}, numpy {versions().get('numpy', '')}; "
         "[summary.csv](summary.csv), one figure a row.\n",
-        KEPT,
     ]
-    path.write_text("\n".join(lines) + by_hand(path))
+    write_kept(lines, path)

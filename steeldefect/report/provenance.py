@@ -118,14 +118,14 @@ def readme(study: str, collection: Collection, tables: Sequence[Arms], shown: Se
         *(f"## {table.title}\n\n{table.group.title}\n\n{table.markdown()}\n" for table in shown),
         provenance(collection),
         f"Written by `python experiments/report.py source=DIR output=DIR study={study}`.\n",
-        KEPT,
     ]
-    path.write_text("\n".join(lines) + by_hand(path))
+    write_kept(lines, path)
 
 
-def by_hand(path: Path) -> str:
-    """What stands below the marker of a README that is about to be written again."""
-    return path.read_text().partition(KEPT)[2] if path.exists() else "\n"
+def write_kept(lines: Sequence[str], path: Path) -> None:
+    """The lines, and below the marker what was written there by hand before."""
+    by_hand = path.read_text().partition(KEPT)[2] if path.exists() else "\n"
+    path.write_text("\n".join([*lines, KEPT]) + by_hand)
 
 
 def findings(arms: Arms) -> list[str]:
