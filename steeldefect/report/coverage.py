@@ -28,12 +28,13 @@ def write_coverage(output: Path, n_studies: int, seed: int) -> Table:
         f"studies={n_studies}: must be a whole number from 2 up; 2000 give coverage to half a point",
     )
     require(isinstance(seed, int) and seed >= 0, f"seed={seed}: must be a whole number from 0 up")
+    made_by = f"`{command_line()}`, commit {git_commit()}"  # as it was when the work began
     rows = [row for scenario in scenarios() for row in coverage(scenario, n_studies, seed)]
     output.mkdir(parents=True, exist_ok=True)
     printed = [row | {key: f"{row[key]:.6g}" for key in ROUNDED} for row in rows]
     (output / "summary.csv").write_text(to_csv(COLUMNS, printed))
     coverage_figure(rows, output / "coverage")
-    _readme(rows, n_studies, output / "README.md")
+    _readme(rows, n_studies, made_by, output / "README.md")
     return _table(rows)
 
 
@@ -101,7 +102,7 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     return lines
 
 
-def _readme(rows: Sequence[Mapping[str, Any]], n_studies: int, path: Path) -> None:
+def _readme(rows: Sequence[Mapping[str, Any]], n_studies: int, made_by: str, path: Path) -> None:
     ours = [row for row in rows if row["method"] == CLUSTERED and row["design"] in GATED]
     short = [row for row in ours if row["coverage"] < WANTED]
     wide = [row for row in ours if row["width_ratio"] > WIDEST]
@@ -129,7 +130,7 @@ def _readme(rows: Sequence[Mapping[str, Any]], n_studies: int, path: Path) -> No
         f"difference to a better one ({gains}); to one that is as good. *t over runs*: the paired t test over replicates. "
         "*binomial, pooled images*: every answer an independent image, arms unpaired. Run effects are independent here: "
         "what overlapping training sets share is in no interval.\n",
-        f"Made by `{command_line()}`, commit {git_commit()}, {machine()}, numpy {versions().get('numpy', '')}; "
+        f"Made by {made_by}, {machine()}, numpy {versions().get('numpy', '')}; "
         "[summary.csv](summary.csv), one figure a row.\n",
     ]
     write_kept(lines, path)
