@@ -189,15 +189,16 @@ def contrast(
     found = estimate(runs, fraction=False) if runs else arms.difference(classifier, mix, arm, metric)
     one, two = arms.arm(classifier, mix).trained, arms.arm(classifier, arm).trained
     sums = scene_sums(runs) if runs else None
-    usable = isinstance(found, Estimate)
+    short = shortfall(arms, [(classifier, mix), (classifier, arm)])
     return Contrast(
         *(arms.group, classifier, mix, arm, metric, found),
-        p=p_value(found) if usable else None,
+        p=p_value(found) if isinstance(found, Estimate) else None,
         p_by_scene=None if sums is None or len(runs) < 2 else sign_flip(sums),
         wins=sum(run.value > 0 for run in runs),
-        smallest=smallest_shown(found) if usable else None,
+        smallest=smallest_shown(found) if isinstance(found, Estimate) else None,
         sizes=sizes(arms, [one[r] for r in paired]),
-        **dict(zip(("not_trained", "absent"), shortfall(arms, [(classifier, mix), (classifier, arm)]), strict=True)),
+        not_trained=short[0],
+        absent=short[1],
         cells=frozenset(record["id"] for r in paired for record in (one[r], two[r])),
     )
 

@@ -89,7 +89,7 @@ class ExchangeTable:
 
     @property
     def lines(self) -> list[tuple[str, ...]]:
-        lines = []
+        lines: list[tuple[str, ...]] = []
         for group, classifier, mix, found, _ in self.rows:
             text = found.why if isinstance(found, Missing) else found.text()
             knots = "" if isinstance(found, Missing) else ", ".join(f"{n:g}" for n in found.knots)

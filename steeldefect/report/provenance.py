@@ -126,11 +126,13 @@ def _all(values: Iterable[Any]) -> list[str]:
 def readme(study: str, collection: Collection, tables: Sequence[Arms], shown: Sequence[Shown], path: Path) -> None:
     """README.md of a study; what was written by hand below the marker stays."""
     replicates = sorted({record["replicate"] for record in collection.records})
+    own = f"[{study.replace('_', ' ')}]({study}.md), " if study in ("controls", "low_data") else ""
     lines = [
         f"# {study}\n",
         " ".join(sentence for arms in tables for sentence in findings(arms)) + "\n",
         f"n: {len(collection.records)} cells, replicates {', '.join(map(str, replicates))}. Files: "
         "[report](report.md), [Table 2](table2.md), [Table 3](table3.md), [differences](contrasts.md), "
+        f"{own}"
         "[summary.csv](summary.csv) (long format, fractions), records.jsonl, "
         "predictions.csv (class given to each test image, by cell).\n",
         *(f"## {table.title}\n\n{table.heading}\n\n{table.markdown()}\n" for table in shown),

@@ -102,8 +102,8 @@ def write_report(
         report.table2 += own2
         report.controls += controls
         contrasts = [table for table in report.contrasts if table.group == arms.group]
-        shown = [f"### {table.title}\n\n{table.markdown()}\n" for table in [*own3, *own2, *controls, *contrasts]]
-        sections += [f"## {arms.group.title}\n", *shown]
+        shown: list[Shown] = [*own3, *own2, *controls, *contrasts]
+        sections += [f"## {arms.group.title}\n", *(f"### {table.title}\n\n{table.markdown()}\n" for table in shown)]
         sections += _figures(arms, grid, output, artifacts) if figures else []
     sections += _low_data(tables, grid, output, report, figures)
     sections += [f"## How to read the differences\n\n{CONTRASTS_NOTE}"]
@@ -149,7 +149,7 @@ def _controls(arms: Arms, grid: Grid, study: str | None, declared: Sequence[str]
 def _low_data(tables: Sequence[Arms], grid: Grid, output: Path, report: Report, figures: bool) -> list[str]:
     lines = []
     for family in families(tables):
-        own = [*low_data_tables(family, grid.arms), exchange_table(family)]
+        own: list[LowDataTable | ExchangeTable] = [*low_data_tables(family, grid.arms), exchange_table(family)]
         report.low_data += own
         lines += [f"## {table.title}\n\n{table.heading}\n\n{table.markdown()}\n" for table in own]
         lines.append(LOW_DATA_NOTE)
