@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from steeldefect.report.arms import Arms, Group, Missing
@@ -132,11 +133,13 @@ class ContrastTable:
         return "\n\n".join([*parts, *([self.note] if self.note else [])])
 
     def rich(self) -> RichTable:
-        table = RichTable(title=self.title, caption=self.said or None, box=box.SIMPLE_HEAD, padding=(0, 1))
+        table = RichTable(
+            title=self.title, caption=escape(self.said.replace("**", "")) or None, box=box.SIMPLE_HEAD, padding=(0, 1)
+        )
         for column in HEAD:
             table.add_column(column, overflow="fold")
         for contrast in (*self.primary, *(c for c in self.contrasts if not c.primary)):
-            table.add_row(*contrast.line(), style="bold" if contrast.primary else None)
+            table.add_row(*map(escape, contrast.line()), style="bold" if contrast.primary else None)
         return table
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich import box
+from rich.markup import escape
 from rich.table import Table as RichTable
 from scipy.optimize import isotonic_regression
 
@@ -105,7 +106,7 @@ class ExchangeTable:
         for column in EXCHANGE_HEAD:
             table.add_column(column, overflow="fold")
         for line in self.lines:
-            table.add_row(*line)
+            table.add_row(*map(escape, line))
         return table
 
     def long(self) -> Iterable[dict[str, Any]]:
@@ -234,15 +235,20 @@ def low_data_figure(family: Sequence[Arms], path: Path) -> bool:
     lines = [line for line in lines if any(arms.arm(*line).trained for arms in drawn)]
     if not lines:
         return False
+    ks = sorted({_k(arms) for arms in drawn})
+    classifiers, mixes = (sorted(set(part)) for part in zip(*lines, strict=True))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.4 * len(augments) + 1.8, 3.8), layout="constrained")
-        panels = figure.subplots(1, len(augments), sharey=True, squeeze=False)[0]
+        panels = figure.subplots(1, len(augments), sharex=True, sharey=True, squeeze=False)[0]
         for panel, augment in zip(panels, augments, strict=True):
             own = sorted((arms for arms in drawn if arms.group.augment == augment), key=_k)
             for position, line in enumerate(lines):
-                _line(panel, own, line, position, 1.03 ** (position - (len(lines) - 1) / 2))
+                # a colour and marker a mix, a dash a classifier
+                look = mixes.index(line[1]), classifiers.index(line[0])
+                _line(panel, own, line, look, 1.03 ** (position - (len(lines) - 1) / 2))
             panel.set_xscale("log")
-            panel.set_xticks([_k(arms) for arms in own], [f"{_k(arms):g}" for arms in own])
+            panel.set_xlim(min(ks) / 1.5, max(ks) * 1.5)
+            panel.set_xticks(ks, [f"{k:g}" for k in ks])
             panel.minorticks_off()
             panel.set_title(f"augment={augment}")
             panel.set_xlabel("real images a class")
@@ -256,7 +262,7 @@ def low_data_figure(family: Sequence[Arms], path: Path) -> bool:
     return True
 
 
-def _line(panel: Axes, own: Sequence[Arms], line: tuple[str, str], position: int, aside: float) -> None:
+def _line(panel: Axes, own: Sequence[Arms], line: tuple[str, str], look: tuple[int, int], aside: float) -> None:
     """`aside`: a factor on x, so that intervals do not lie over each other."""
     points = [(_k(arms), arms.estimate(*line, METRICS[0])) for arms in own]
     shown = [(k, found) for k, found in points if isinstance(found, Estimate)]
@@ -266,5 +272,6 @@ def _line(panel: Axes, own: Sequence[Arms], line: tuple[str, str], position: int
     mean = np.array([found.mean for _, found in shown])
     low, high = np.array(ends).T
     x, bars = aside * np.array([k for k, _ in shown]), 100 * np.array([mean - low, high - mean])
-    style: Any = {"color": COLOURS[position % len(COLOURS)], "marker": MARKERS[position % len(MARKERS)]}
+    style: Any = {"color": COLOURS[look[0] % len(COLOURS)], "marker": MARKERS[look[0] % len(MARKERS)]}
+    style["linestyle"] = ("-", "--", ":", "-.")[look[1] % 4]
     panel.errorbar(x, 100 * mean, bars, capsize=2.5, markersize=5, linewidth=1.3, label=", ".join(line), **style)

@@ -1,9 +1,11 @@
 import csv
+import io
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from steeldefect.report.arms import Arms, Missing, groups
 from steeldefect.report.collect import Collection, collect
@@ -11,6 +13,7 @@ from steeldefect.report.contrasts import FEWEST, contrast, contrast_tables
 from steeldefect.report.low_data import _crossing, exchange_table, families, low_data_figure, worth
 from steeldefect.report.statistics import holm, two_way
 from steeldefect.report.tables import SUMMARY, table3
+from steeldefect.report.terminal import show
 from steeldefect.report.write import write_report
 from tests.report.make_fixture import EXPECTED, FIXTURE, GOLDEN_OF, STUDIES, STUDY_GRIDS
 
@@ -212,6 +215,15 @@ def test_beyond_the_numbers_that_were_trained_nothing_is_claimed():
     assert rows["none", 20, "org20"].text() == "not reached (under 10) [under 10, under 10] n=4"
     assert rows["none", 20, "bank1000"] == Missing("not trained")
     assert rows["classical", 10, "org20"].text().endswith("[under 10, over 10] n=1")
+
+
+def test_brackets_reach_the_terminal():
+    out = io.StringIO()
+    tables = [exchange_table(families(arms_of("low_data"))[0]), *contrast_tables(arms_of("controls"))]
+    for table in tables:
+        show(table.rich(), Console(file=out))
+    assert "[under 10, over 10] n=1" in out.getvalue()
+    assert "[+7.8, +17.4] n=4" in out.getvalue() and "org20 helps." in " ".join(out.getvalue().split())
 
 
 def test_crossings_are_monotone():
