@@ -14,9 +14,17 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 @verb("report")
 def main(cfg: DictConfig) -> None:
     from steeldefect.report.collect import collect
+    from steeldefect.report.generators import STUDIES, collect_generators, write_generators
     from steeldefect.report.terminal import show
     from steeldefect.report.write import Grid, declared, write_report
 
+    source, output = Path(cfg.source), Path(cfg.output)
+    where = OmegaConf.to_container(cfg.where) if cfg.where else None
+    if cfg.study in STUDIES:
+        for shown in write_generators(collect_generators(source), output, cfg.study, where):
+            show(shown)
+        log.info("report: %s", output / "README.md")
+        return
     two, three = (
         OmegaConf.load(CONF / "experiment" / f"{name}.yaml").hydra.sweeper.params for name in ("table2", "table3")
     )
@@ -26,8 +34,6 @@ def main(cfg: DictConfig) -> None:
         declared(three, "mix"),
         cfg.grid.replicates,
     )
-    source, output = Path(cfg.source), Path(cfg.output)
-    where = OmegaConf.to_container(cfg.where) if cfg.where else None
     report = write_report(collect(source), output, grid, Path(cfg.artifacts), cfg.study, where, cfg.figures)
     for table in report.table2 if cfg.study == "table2" else report.table3:
         show(table.rich())

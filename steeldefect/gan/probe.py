@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ class QualityProbe(Callback):
         self._write()
         logged = {"kid": means["kid"], "kid_floor": means["kid_floor"], "diversity_share": over_classes(shares)}
         pl_module.log_dict({f"gan/{name}": value for name, value in logged.items() if value is not None})
-        if overall["kid"] is not None and (self.best_row is None or overall["kid"] < self.best_row["kid"]):
+        kid = means["kid"]
+        if kid is not None and math.isfinite(kid) and (self.best_row is None or kid < self.best_row["kid"]):
             self.best_row = overall
             if self.quality["snapshot"] == "best_kid":
                 self.best = copy_of(pl_module.average.state_dict())

@@ -22,6 +22,8 @@ from steeldefect.runs.context import Context
 from steeldefect.runs.identity import derived_seed
 
 FEWEST = 2  # images in a set: below it no KID can be estimated
+CHEAP = ("kid", "kid_floor", "diversity", "diversity_real")
+METRICS = (*CHEAP, "density", "density_real", "coverage", "coverage_real", "spectrum", "spectrum_real")
 # metric name -> a figure a class, None where the class has too few images
 Figures = dict[str, list[float | None]]
 
@@ -44,6 +46,10 @@ class Pool:
         if self.scenes is None:
             return own
         return own[np.sort(np.unique(self.scenes[own], return_index=True)[1])]
+
+    def largest_set(self, label: int) -> int:
+        """How large a set of the class can be."""
+        return len(self.one_a_scene(label, np.random.default_rng(0)))
 
 
 def real_pool(context: Context, part: np.ndarray, device: torch.device | str = "cpu", thin: bool = False) -> Pool:
@@ -88,7 +94,7 @@ def figures(
     A class with fewer than `FEWEST` scenes (or synthetic images) has None throughout.
     """
     rows = [_of_class(reference, real, synthetic, c, draws, neighbours, whole) for c in range(classes)]
-    found: Figures = {name: [row.get(name) for row in rows] for name in sorted({name for row in rows for name in row})}
+    found: Figures = {name: [row.get(name) for row in rows] for name in (METRICS if whole else CHEAP)}
     if whole:
         found["kid_between_classes"] = _between_classes(reference, real, classes, draws)
     return found

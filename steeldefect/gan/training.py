@@ -12,11 +12,11 @@ from steeldefect.data.datamodule import MixDataModule
 from steeldefect.data.pictures import sheet
 from steeldefect.gan.module import AdversarialModule
 from steeldefect.gan.probe import LAST_GOOD, LastGood, QualityProbe
-from steeldefect.gan.quality import real_pool
+from steeldefect.gan.quality import FEWEST, real_pool
 from steeldefect.gan.sampling import latents, sample
 from steeldefect.runs.context import Context
 from steeldefect.runs.device import accelerator_kind
-from steeldefect.runs.errors import UserError, require
+from steeldefect.runs.errors import require
 from steeldefect.runs.identity import derived_seed
 from steeldefect.runs.loggers import wandb_run
 from steeldefect.runs.store import Work
@@ -107,6 +107,13 @@ def _probe(context: Context, work: Work) -> QualityProbe | None:
     )
     device = "cuda" if accelerator_kind(context.settings["trainer"]["accelerator"]) == "gpu" else "cpu"
     reference, real = (real_pool(context, part, device, thin=True) for part in (split.validation, context.real))
+    measured = [
+        c for c in range(len(context.images.classes)) if min(reference.largest_set(c), real.largest_set(c)) >= FEWEST
+    ]
+    require(
+        bool(measured),
+        f"quality.every={quality['every']}: no class has {FEWEST} scenes in both train and validation to measure on",
+    )
     return QualityProbe(work.folder, context.images.classes, quality, reference, real)
 
 
@@ -114,9 +121,7 @@ def _save(module: AdversarialModule, work: Work, real_counts: list[int], probe: 
     generator = module.average.state_dict()
     if probe is not None:
         work.summary["quality"] = probe.rows[-1 - len(real_counts)] if probe.rows else None
-        if probe.quality["snapshot"] == "best_kid":
-            if probe.best is None:
-                raise UserError("quality.snapshot=best_kid: no class has two validation scenes to measure KID on")
+        if probe.best is not None:
             generator, work.summary["snapshot"] = probe.best, probe.best_row
     torch.save(generator, work.folder / "generator.pt")
     torch.save(module.discriminator.state_dict(), work.folder / "discriminator.pt")
