@@ -15,7 +15,7 @@ from steeldefect.runs.errors import MissingArtifact, UserError
 from tests.conftest import Compose
 
 SMALL = [
-    *("dataset.per_class=24", "split.validation_fraction=0.3", "quality.feature_size=32", "quality.draws=2"),
+    *("dataset.per_class=24", "split.validation_fraction=0.3", "quality.feature_size=64", "quality.draws=2"),
     *("quality.copies_images=30", "quality.copies_transforms=none", "classifier@quality.classifier=small_cnn"),
     "scale.phases.retrain.updates=100",
 ]
