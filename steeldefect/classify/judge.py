@@ -11,6 +11,7 @@ from steeldefect.classify.module import ClassifierModule, logits_of, train_accur
 from steeldefect.classify.record import TRAINED
 from steeldefect.data.datamodule import MixDataModule, resize
 from steeldefect.runs.context import Context
+from steeldefect.runs.device import torch_device
 from steeldefect.runs.identity import derived_seed, digest
 from steeldefect.runs.training import LAST, fit, seed_everything
 
@@ -52,6 +53,7 @@ def load_judge(context: Context, identity: Mapping[str, Any]) -> Callable[[np.nd
     module, size = _fresh(context, identity), context.settings["quality"]["classifier"]["image_size"]
     weights = context.store.folder("judges", digest(identity)) / "weights.pt"
     module.network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+    module.to(torch_device(context.settings["trainer"]["accelerator"]))
 
     def judge(images: np.ndarray) -> np.ndarray:
         return np.asarray(logits_of(module, resize(images, size), identity["precision"]).numpy())

@@ -14,7 +14,7 @@ from steeldefect.gan.copies import Nearest, nearest, pair_sheet, scene_weights, 
 from steeldefect.gan.features import features_of
 from steeldefect.gan.quality import Figures, Pool, diversity_shares, figures, over_classes, real_pool
 from steeldefect.runs.context import Context
-from steeldefect.runs.device import accelerator_kind, available_threads
+from steeldefect.runs.device import available_threads, torch_device
 from steeldefect.runs.environment import command_line, git_commit, machine, versions
 from steeldefect.runs.errors import require
 from steeldefect.runs.identities import RECIPES, quality_identity
@@ -46,10 +46,12 @@ def evaluate_generator(context: Context) -> str:
     with store.write("quality", identity) as work:
         if work is not None:
             _train_judges(context, identities, bank, chosen)
-            found = _measured(context, bank) | _judged(context, identities, bank)
+            found, sizes = _measured(context, bank)
+            found |= _judged(context, identities, bank)
             copies, copied = _copies(context, bank)
             found["copies_share"] = copies["share"]
-            record = _record(context, identifier, bank_id, identities, found, copies, len(chosen))
+            record = _record(context, identifier, bank_id, identities, found, copies)
+            record |= {"set_sizes": sizes, "gan_train_images": len(chosen)}
             write_json(work.folder / "record.json", record)
             copied.save(work.folder / "nearest_pairs.png")
             _write_table(context, found, work.folder / "quality.csv")
@@ -77,10 +79,10 @@ def _train_judges(context: Context, identities: Mapping[str, Any], bank: Part, c
     train_judge(context, identities["synthetic"], np.asarray(bank[0][chosen]), bank[1][chosen])
 
 
-def _measured(context: Context, bank: Part) -> Figures:
-    """KID, density, coverage, diversity and spectrum with their real values."""
+def _measured(context: Context, bank: Part) -> tuple[Figures, list[int]]:
+    """KID, density, coverage, diversity and spectrum with their real values; how many images a class's sets have."""
     quality, classes = context.settings["quality"], len(context.images.classes)
-    device = "cuda" if accelerator_kind(context.settings["trainer"]["accelerator"]) == "gpu" else "cpu"
+    device = torch_device(context.settings["trainer"]["accelerator"])
     reference = real_pool(context, context.split.validation, device)
     real = real_pool(context, context.real, device)
     # no set can use more than its reference has, so this many let every draw be another
@@ -89,7 +91,8 @@ def _measured(context: Context, bank: Part) -> Figures:
     chosen = pick(bank[1], wanted, context.images.classes)
     images = np.asarray(bank[0][chosen])
     synthetic = Pool(images, bank[1][chosen], features_of(images, quality["feature_size"], device))
-    return figures(reference, real, synthetic, classes, quality["draws"], quality["neighbours"])
+    found = figures(reference, real, synthetic, classes, quality["draws"], quality["neighbours"])
+    return found, [min(pool.largest_set(c) for pool in (reference, real, synthetic)) for c in range(classes)]
 
 
 def _judged(context: Context, identities: Mapping[str, Any], bank: Part) -> Figures:
@@ -156,7 +159,6 @@ def _record(
     identities: Mapping[str, Any],
     found: Figures,
     copies: dict[str, Any],
-    trained_on: int,
 ) -> dict[str, Any]:
     """Everything the report reads, no path of the machine."""
     settings, classes, store = context.settings, context.images.classes, context.store
@@ -184,7 +186,6 @@ def _record(
         "copies": {key: value for key, value in copies.items() if key != "share"},
         "collapsed": [name for name, share in shares if share is not None and share < below],
         "judges": {name: manifest["summary"] for name, manifest in judges.items()},
-        "gan_train_images": trained_on,
         "seconds": {"gan": store.manifest("gans", context.gan_id)["made"]["seconds"]},
         "environment": {"commit": git_commit(), "command": command_line(), "machine": machine(), **versions()},
     }

@@ -73,7 +73,7 @@ def kid(reference: Tensor, other: Tensor) -> float:
 
 
 def density_coverage(reference: Tensor, other: Tensor, neighbours: int) -> tuple[float, float]:
-    """Density and coverage (Naeem et al. 2020, eqs. 4 and 6) of `other` `(m, d)` on the manifold of `reference` `(n, d)`.
+    """Density and coverage (Naeem et al. 2020) of `other` `(m, d)` on the manifold of `reference` `(n, d)`.
 
     Each reference image has a ball that reaches to its k-th neighbour, k at most n - 1. Density: in how many balls
     an image lies, over k; about 1 for equal distributions. Coverage: share of the balls that hold an image.

@@ -15,7 +15,7 @@ from steeldefect.gan.probe import LAST_GOOD, LastGood, QualityProbe
 from steeldefect.gan.quality import FEWEST, real_pool
 from steeldefect.gan.sampling import latents, sample
 from steeldefect.runs.context import Context
-from steeldefect.runs.device import accelerator_kind
+from steeldefect.runs.device import torch_device
 from steeldefect.runs.errors import require
 from steeldefect.runs.identity import derived_seed
 from steeldefect.runs.loggers import wandb_run
@@ -105,7 +105,7 @@ def _probe(context: Context, work: Work) -> QualityProbe | None:
         f"quality.every={quality['every']}: is measured on validation images, and split.validation_fraction="
         f"{context.settings['split']['validation_fraction']} leaves none; raise it, or set quality.every=0",
     )
-    device = "cuda" if accelerator_kind(context.settings["trainer"]["accelerator"]) == "gpu" else "cpu"
+    device = torch_device(context.settings["trainer"]["accelerator"])
     reference, real = (real_pool(context, part, device, thin=True) for part in (split.validation, context.real))
     measured = [
         c for c in range(len(context.images.classes)) if min(reference.largest_set(c), real.largest_set(c)) >= FEWEST

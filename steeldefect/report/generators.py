@@ -241,10 +241,12 @@ def _provenance(records: Sequence[Record], study: str) -> str:
     environments = [record["environment"] for record in records]
     commands = sorted({without_path(str(one["command"])) for one in environments})
     parts = sorted({record["part"] for record in records})
+    sizes = [size for record in records for size in record["set_sizes"]]
     lines = [
         "## Provenance\n",
         f"- {len(records)} runs, replicates {', '.join(map(str, sorted({r['replicate'] for r in records})))}; "
         f"GAN-train tested on: {', '.join(parts)}.",
+        f"- Images of a class in a set (scenes held out): {min(sizes)} to {max(sizes)}.",
         f"- Hours of GAN training: {sum(record['seconds']['gan'] for record in records) / 3600:.2f}.",
         f"- Machines: {'; '.join(sorted({one['machine'] for one in environments}))}; "
         f"torch {', '.join(sorted({one['torch'] for one in environments}))}; "

@@ -42,6 +42,7 @@ def test_a_generator_gets_every_figure_beside_its_real_value(tiny: Compose) -> N
     # two epochs draw noise: far from steel, and no class of its own
     known = [c for c, value in enumerate(figures["kid"]) if value is not None]
     assert len(known) >= 3
+    assert known == [c for c, size in enumerate(record["set_sizes"]) if size >= 2]
     assert np.mean([figures["kid"][c] for c in known]) > np.mean([figures["kid_floor"][c] for c in known]) + 0.1
     assert np.mean(figures["gan_test"]) < np.mean(figures["gan_test_real"])
     assert record["collapsed"] and set(record["judges"]) == {"real", "synthetic"}

@@ -87,6 +87,13 @@ def test_the_snapshot_for_the_bank_is_that_with_the_lowest_validation_kid(tiny: 
     assert equal(kept, ended) and not equal(kept, at_end)
 
 
+def test_the_end_is_always_looked_at_even_within_an_epoch(tiny: Compose) -> None:
+    context = prepare(tiny("train_gan", *ENOUGH, "gan.updates=3", "quality.every=100"))
+    folder = context.store.folder("gans", train_gan(context))
+    assert [row["class"] for row in rows(folder / "quality.csv")] == ["all", *context.images.classes]
+    assert context.store.manifest("gans", context.gan_id)["summary"]["quality"]["kid"] is not None
+
+
 def test_only_a_chosen_snapshot_enters_the_id(tiny: Compose) -> None:
     plain, watched, chosen, sooner = (
         prepare(tiny("train_gan", *overrides))
