@@ -10,21 +10,24 @@ RING = 3  # bins around a frequency, but for its nearest: a Hann window spreads 
 LOBE = 1
 
 
-def stride_frequencies(size: int) -> list[tuple[int, int]]:
-    """Bins (row, column) of all waves with a period of a stride along both axes, the mean gray left out.
+def stride_frequencies(size: int) -> dict[int, list[tuple[int, int]]]:
+    """Period -> bins (row, column) of the waves that repeat with it and with no shorter one; the mean gray left out.
 
     Only periods whose multiples lie far enough apart for a neighbourhood of their own; 2 always.
     """
-    found = {(0, 0)}
+    found: dict[int, list[tuple[int, int]]] = {}
+    known = {(0, 0)}
     for period in PERIODS:
         step = size // period
         if period == PERIODS[0] or step > 2 * RING + LOBE:
-            found |= {(row, column) for row in range(0, size, step) for column in range(0, size, step)}
-    return sorted(found - {(0, 0)})
+            bins = {(row, column) for row in range(0, size, step) for column in range(0, size, step)}
+            found[period] = sorted(bins - known)
+            known |= bins
+    return found
 
 
 def checkerboard(images: np.ndarray) -> float:
-    """The largest ratio, over the stride frequencies, of the power there to the median power around it.
+    """The power at a stride's frequencies over the median around each, averaged over them; the largest of the periods.
 
     uint8 `(N, S, S)`, N >= 1; mean power over the images after a Hann window. About 1 without a checkerboard.
     """
@@ -36,9 +39,10 @@ def checkerboard(images: np.ndarray) -> float:
         power += np.abs(np.fft.fft2(centred * np.outer(window, window))) ** 2
     offsets = np.arange(-RING, RING + 1)
     rows, columns = np.meshgrid(offsets, offsets, indexing="ij")
-    around = np.maximum(abs(rows), abs(columns)) > LOBE
-    ratios = []
-    for row, column in stride_frequencies(size):
-        near = power[(row + rows[around]) % size, (column + columns[around]) % size]
-        ratios.append(power[row, column] / max(float(np.median(near)), np.finfo(float).tiny))
-    return float(max(ratios))
+    ring = np.maximum(abs(rows), abs(columns)) > LOBE
+
+    def ratio(row: int, column: int) -> float:
+        near = power[(row + rows[ring]) % size, (column + columns[ring]) % size]
+        return float(power[row, column] / max(float(np.median(near)), np.finfo(float).tiny))
+
+    return max(float(np.mean([ratio(*at) for at in bins])) for bins in stride_frequencies(size).values())

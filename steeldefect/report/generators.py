@@ -45,8 +45,8 @@ named. One real image a scene and equal counts throughout; *real* is what held-o
 synthetic ones. KID: squared MMD under the cubic kernel on EfficientNet-Lite0 (ImageNet) features. GAN-test: balanced
 accuracy on synthetic images of a classifier trained on real ones; GAN-train: trained on synthetic, tested on held-out
 real ones; *both, real*: trained on real, tested on held-out real. Copies: above the 99 % quantile of held-out real
-images' largest shift correlation with a training image. Checkerboard: the largest power at a stride's frequency over the
-median around it. Diversity: mean standard deviation of a pixel's gray level within a class, gray levels.
+images' largest shift correlation with a training image. Checkerboard: power at the frequencies of a
+stride over the median around each, the largest of the strides. Diversity: mean standard deviation of a pixel's gray level within a class, gray levels.
 """
 
 
