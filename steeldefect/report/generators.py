@@ -40,13 +40,14 @@ METRICS = {
     "spectrum_real": ("checkerboard, real", False),
 }
 NOTE = """\
-Each figure: mean over runs (replicates), [95 % t interval over runs], n = runs; means over the classes unless a class is
-named. One real image a scene and equal counts throughout; *real* is what held-out real images get in the place of the
-synthetic ones. KID: squared MMD under the cubic kernel on EfficientNet-Lite0 (ImageNet) features. GAN-test: balanced
-accuracy on synthetic images of a classifier trained on real ones; GAN-train: trained on synthetic, tested on held-out
-real ones; *both, real*: trained on real, tested on held-out real. Copies: above the 99 % quantile of held-out real
-images' largest shift correlation with a training image. Checkerboard: power at the frequencies of a
-stride over the median around each, the largest of the strides. Diversity: mean standard deviation of a pixel's gray level within a class, gray levels.
+Each figure: mean over runs (replicates), [95 % t interval over runs], n = runs; means over the classes unless a class
+is named. One real image a scene and equal counts throughout; *real* is what held-out real images get in the place of
+the synthetic ones. KID: squared MMD under the cubic kernel on EfficientNet-Lite0 (ImageNet) features. GAN-test:
+balanced accuracy on synthetic images of a classifier trained on real ones; GAN-train: trained on synthetic, tested on
+held-out real ones; *both, real*: trained on real, tested on held-out real. Copies: above the 99 % quantile of held-out
+real images' largest shift correlation with a training image. Checkerboard: power at the frequencies of a stride over
+the median around each, the largest of the strides. Diversity: mean standard deviation of a pixel's gray level within a
+class, gray levels.
 """
 
 
