@@ -15,6 +15,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 def main(cfg: DictConfig) -> None:
     from steeldefect.report.collect import collect
     from steeldefect.report.generators import STUDIES, collect_generators, write_generators
+    from steeldefect.report.inflation import STUDY, write_inflation
     from steeldefect.report.terminal import show
     from steeldefect.report.write import Grid, declared, write_report
 
@@ -34,6 +35,10 @@ def main(cfg: DictConfig) -> None:
         declared(three, "mix"),
         cfg.grid.replicates,
     )
+    if cfg.study == STUDY:
+        show(write_inflation(collect(source), output, cfg.grid.replicates, where).rich())
+        log.info("report: %s", output / "README.md")
+        return
     report = write_report(collect(source), output, grid, Path(cfg.artifacts), cfg.study, where, cfg.figures)
     for table in report.table2 if cfg.study == "table2" else report.table3:
         show(table.rich())

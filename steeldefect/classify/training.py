@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import WandbLogger
 
-from steeldefect.classify.metrics import evaluate
+from steeldefect.classify.metrics import by_overlap, evaluate
 from steeldefect.classify.module import ClassifierModule, logits_of, train_accuracy
 from steeldefect.classify.record import cell_record
 from steeldefect.data.bank import pick, read_bank
@@ -156,6 +156,8 @@ def _evaluate(
         return logits, evaluate(logits, images.labels[part], classes)
 
     logits, test = results(split.test)
+    if context.overlapping is not None:
+        test["metrics"] |= by_overlap(logits, images.labels[split.test], context.overlapping)
     validation = results(split.validation)[1]["metrics"] if len(split.validation) else None
     accuracy = train_accuracy(module, data, precision)
     record = cell_record(context, identifier, initial_id, test, validation, accuracy)
@@ -176,10 +178,11 @@ def _write_predictions(context: Context, logits: np.ndarray, path: Path) -> None
     images, scenes = context.images, context.table.scenes if context.table else None
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "label", "scene", *(f"logit_{name}" for name in images.classes)])
-        for i, row in zip(context.split.test, logits, strict=True):
-            scene = "" if scenes is None else int(scenes[i])
-            writer.writerow([images.names[i], images.classes[images.labels[i]], scene, *(f"{x:.5g}" for x in row)])
+        writer.writerow(["image", "label", "scene", "overlaps", *(f"logit_{name}" for name in images.classes)])
+        for k, (i, row) in enumerate(zip(context.split.test, logits, strict=True)):
+            shown = [images.names[i], images.classes[images.labels[i]], "" if scenes is None else int(scenes[i])]
+            shown.append("" if context.overlapping is None else int(context.overlapping[k]))
+            writer.writerow([*shown, *(f"{x:.5g}" for x in row)])
 
 
 def _log_results(logger: WandbLogger, record: dict[str, Any]) -> None:
