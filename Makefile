@@ -12,7 +12,8 @@ RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test lint format audit validate-audit split gan bank table2 table3 inflation report status clean clean-artifacts
+.PHONY: help setup demo test lint format audit validate-audit split gan bank quality generators table2 table3 inflation report status \
+	clean clean-artifacts
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -59,6 +60,12 @@ gan: $(STAMP) ## train a generator a replicate
 
 bank: gan ## draw the synthetic images
 	$(RUN)/synthesize.py -m replicate=$(REPLICATES) $(BASE)
+
+quality: bank ## KID, coverage, GAN-test, GAN-train, copies of a generator a replicate
+	$(RUN)/evaluate_gan.py -m replicate=$(REPLICATES) $(BASE)
+
+generators: $(STAMP) ## the table of the generators whose quality was measured
+	$(RUN)/report.py study=generators 'output=$${artifacts}/report/generators' $(BASE)
 
 table2: bank ## MobileNetV2 over six mixes, then the report
 	$(RUN)/train_classifier.py -m experiment=table2 replicate=$(REPLICATES) $(BASE)

@@ -23,10 +23,18 @@ def _arms(study: str | None, declared: Callable[[Mapping[str, Any], str], list[s
 @verb("report")
 def main(cfg: DictConfig) -> None:
     from steeldefect.report.collect import collect
+    from steeldefect.report.generators import STUDIES, collect_generators, write_generators
     from steeldefect.report.inflation import STUDY, write_inflation
     from steeldefect.report.terminal import show
     from steeldefect.report.write import Grid, declared, write_report
 
+    source, output = Path(cfg.source), Path(cfg.output)
+    where = OmegaConf.to_container(cfg.where) if cfg.where else None
+    if cfg.study in STUDIES:
+        for shown in write_generators(collect_generators(source), output, cfg.study, where):
+            show(shown)
+        log.info("report: %s", output / "README.md")
+        return
     two, three = (
         OmegaConf.load(CONF / "experiment" / f"{name}.yaml").hydra.sweeper.params for name in ("table2", "table3")
     )
@@ -37,8 +45,6 @@ def main(cfg: DictConfig) -> None:
         cfg.grid.replicates,
         _arms(cfg.study, declared),
     )
-    source, output = Path(cfg.source), Path(cfg.output)
-    where = OmegaConf.to_container(cfg.where) if cfg.where else None
     if cfg.study == STUDY:
         show(write_inflation(collect(source), output, cfg.grid.replicates, where).rich())
         log.info("report: %s", output / "README.md")

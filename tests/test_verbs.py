@@ -138,6 +138,18 @@ print("torch" in sys.modules)
     assert done.stdout.strip().endswith("False"), done.stderr
 
 
+def test_quality_and_the_table_of_generators(finished: Path) -> None:
+    """One validation image a class is too few for KID; what the judges and the matcher say is there all the same."""
+    small = ["classifier@quality.classifier=small_cnn", "quality.feature_size=32", "quality.copies_images=12"]
+    done = verb("evaluate_gan", finished, *small)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gan_train: " in done.stdout + done.stderr and "no class has enough images" in done.stdout + done.stderr
+    report = verb("report", finished, f"output={finished / 'generators'}", "study=generators")
+    assert report.returncode == 0, report.stdout + report.stderr
+    assert "gan_test" in (finished / "generators" / "summary.csv").read_text()
+    assert "GAN-train" in report.stdout
+
+
 def test_report_and_status_read_what_the_sweep_left(finished: Path) -> None:
     overrides = ["study=table3", "grid.classifiers=[small_cnn]", "where={optimizer.lr: 0.01}"]
     report = verb("report", finished, f"output={finished / 'report'}", *overrides)

@@ -8,9 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steeldefect.classify.backbones import build_classifier
+from steeldefect.data.datamodule import MixDataModule, to_float
 from steeldefect.runs.errors import UserError
 
 LOG_EVERY = 50  # updates between two readings of the sums kept on the device
+TRAIN_SAMPLE = 1000  # images of the mix on which the final training accuracy is read
 
 
 class ClassifierModule(LightningModule):
@@ -71,11 +73,16 @@ class ClassifierModule(LightningModule):
 @torch.inference_mode()
 def logits_of(module: ClassifierModule, images: Tensor, precision: str, chunk: int = 256) -> Tensor:
     """Float32 logits `(N, classes)` on the CPU for uint8 images `(N, S, S)`, in eval mode, at the given precision."""
-    from steeldefect.data.datamodule import to_float
-
     device = next(module.parameters()).device
     module.eval()
     dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
     with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
         parts = [module(to_float(part.to(device))).float().cpu() for part in images.split(chunk)]
     return torch.cat(parts)
+
+
+def train_accuracy(module: ClassifierModule, data: MixDataModule, precision: str) -> float:
+    """Share of the training images, or of `TRAIN_SAMPLE` spread over them, that the trained module gets right."""
+    sample = torch.linspace(0, len(data.labels) - 1, min(TRAIN_SAMPLE, len(data.labels))).round().long()
+    predicted = logits_of(module, data.images.cpu()[sample], precision).argmax(1)
+    return float((predicted == data.labels.cpu()[sample]).float().mean())

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 
 from steeldefect.classify.metrics import by_overlap, evaluate
-from steeldefect.classify.module import ClassifierModule, logits_of
+from steeldefect.classify.module import ClassifierModule, logits_of, train_accuracy
 from steeldefect.classify.record import cell_record
 from steeldefect.data.bank import pick, read_bank
 from steeldefect.data.datamodule import MixDataModule, resize
@@ -23,7 +23,6 @@ from steeldefect.runs.store import Work, write_json
 from steeldefect.runs.training import LAST, fit, seed_everything
 
 log = logging.getLogger(__name__)
-TRAIN_SAMPLE = 1000  # images of the mix on which the final training accuracy is read
 Part = tuple[np.ndarray, np.ndarray]
 
 
@@ -163,10 +162,8 @@ def _evaluate(
     if context.overlapping is not None:
         test["metrics"] |= by_overlap(logits, images.labels[split.test], context.overlapping)
     validation = results(split.validation)[1]["metrics"] if len(split.validation) else None
-    sample = torch.linspace(0, len(data.labels) - 1, min(TRAIN_SAMPLE, len(data.labels))).round().long()
-    predicted = logits_of(module, data.images.cpu()[sample], precision).argmax(1)
-    train_accuracy = float((predicted == data.labels.cpu()[sample]).float().mean())
-    record = cell_record(context, identifier, initial_id, test, validation, train_accuracy)
+    accuracy = train_accuracy(module, data, precision)
+    record = cell_record(context, identifier, initial_id, test, validation, accuracy)
     record["cost"] = {
         "seconds": round(seconds, 3),
         "images_per_second": round(context.updates("retrain") * data.batch_size / seconds, 1),

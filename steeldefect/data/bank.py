@@ -14,12 +14,23 @@ SHEET_COLUMNS = 12
 DIVERSITY_IMAGES = 300
 
 
-def write_bank(folder: Path, chunks: Iterable[np.ndarray], count: int, classes: Sequence[str], size: int) -> None:
-    """`images.npy` uint8 `(count, size, size)`, `labels.npy` (image k is of class k mod C) and `sheet.png`."""
+def write_bank(
+    folder: Path,
+    chunks: Iterable[np.ndarray],
+    count: int,
+    classes: Sequence[str],
+    size: int,
+    places: np.ndarray | None = None,
+) -> None:
+    """`images.npy` uint8 `(count, size, size)`, `labels.npy` (image k is of class k mod C) and `sheet.png`.
+
+    places `(count,)`: which image of the bank each of those in `chunks` is; None: they come in order.
+    """
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, size, size))
     done = 0
     for chunk in chunks:
-        images[done : done + len(chunk)] = chunk
+        part = slice(done, done + len(chunk))
+        images[part if places is None else places[part]] = chunk
         done += len(chunk)
     if done != count:
         raise RuntimeError(f"the generator gave {done} of {count} images")

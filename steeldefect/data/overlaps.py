@@ -54,7 +54,7 @@ SCORE = 0.35
 _FLOOR, _UNKNOWN = 0.03, 0.12
 
 _MIRRORED: tuple[View, ...] = ((0, True), (2, True))
-_TRANSFORMS: dict[str, tuple[View, ...]] = {
+TRANSFORMS: dict[str, tuple[View, ...]] = {
     "none": (PLAIN,),
     "flips": (PLAIN, (0, True), (2, True), (2, False)),
     "all": tuple((turns, flip) for flip in (False, True) for turns in range(4)),
@@ -86,8 +86,8 @@ class Settings:
         made = cls(**block)
         require(0.05 <= made.min_overlap < 1, f"audit.min_overlap={made.min_overlap}: must lie in [0.05, 1)")
         require(
-            made.transforms in _TRANSFORMS,
-            f"audit.transforms={made.transforms}: {nearest(made.transforms, _TRANSFORMS)}",
+            made.transforms in TRANSFORMS,
+            f"audit.transforms={made.transforms}: {nearest(made.transforms, TRANSFORMS)}",
         )
         require(made.bundle >= 0, f"audit.bundle={made.bundle}: must be 0 (chosen), 1 (exhaustive) or more")
         require(made.null_pairs >= 100, f"audit.null_pairs={made.null_pairs}: must be at least 100")
@@ -224,7 +224,7 @@ class _Search:
 
     def search(self, space: PairSpace, null: _Null, nulls: Sequence[_Null]) -> tuple[Pass, list[Finding]]:
         """One pass under every transform; a null too small to have a tail borrows those of the other passes."""
-        views = _TRANSFORMS[self.settings.transforms]
+        views = TRANSFORMS[self.settings.transforms]
         pairs = space.count() * len(views)
         tail = null.distinctness
         if len(tail) < _FEWEST:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from steeldefect.gan.networks import PerClass, build_generator
+from steeldefect.gan.networks import PerClass, build_discriminator, build_generator
 
 CHUNK = 64  # images drawn together; fixed, since kernels may round differently for another batch size
 
@@ -36,16 +36,23 @@ def sample(generator: nn.Module, z: Tensor, labels: Tensor) -> Tensor:
 def draw(
     generator: nn.Module, gan: Mapping[str, Any], classes: int, seed: int, first: int, count: int
 ) -> Iterator[np.ndarray]:
-    """Bank images `first` ... `first + count - 1` in chunks, uint8 `(n, S, S)`; image k is of class k mod C.
+    """Bank images `first` ... `first + count - 1` in chunks, uint8 `(n, S, S)`; image k is of class k mod C."""
+    return draw_numbers(generator, gan, classes, seed, np.arange(first, first + count))
+
+
+def draw_numbers(
+    generator: nn.Module, gan: Mapping[str, Any], classes: int, seed: int, numbers: np.ndarray
+) -> Iterator[np.ndarray]:
+    """The images of these latent numbers (ascending) in chunks, uint8 `(n, S, S)`; number j is of class j mod C.
 
     A chunk always starts at a multiple of `CHUNK` and is drawn whole, so that an image asked for alone has the
     bytes that it has in the bank.
     """
-    for start in range(first - first % CHUNK, first + count, CHUNK):
+    for start in np.unique(numbers - numbers % CHUNK).tolist():
         indices = range(start, start + CHUNK)
         labels = torch.tensor([k % classes for k in indices])
         images = sample(generator, latents(seed, indices, gan["latent_dim"]), labels).numpy()
-        yield images[max(0, first - start) : min(CHUNK, first + count - start)]
+        yield images[numbers[(numbers >= start) & (numbers < start + CHUNK)] - start]
 
 
 def load_generator(folder: Path, gan: Mapping[str, Any], classes: int) -> nn.Module:
@@ -53,3 +60,10 @@ def load_generator(folder: Path, gan: Mapping[str, Any], classes: int) -> nn.Mod
     generator = build_generator(gan, classes)
     generator.load_state_dict(torch.load(folder / "generator.pt", weights_only=True, map_location="cpu"))
     return generator.eval().to(memory_format=torch.channels_last)
+
+
+def load_discriminator(folder: Path, gan: Mapping[str, Any], classes: int) -> nn.Module:
+    """The discriminator that trained beside it, in eval mode (no a-dropout)."""
+    discriminator = build_discriminator(gan, classes)
+    discriminator.load_state_dict(torch.load(folder / "discriminator.pt", weights_only=True, map_location="cpu"))
+    return discriminator.eval().to(memory_format=torch.channels_last)

@@ -4,7 +4,6 @@ import csv
 import logging
 from pathlib import Path
 
-import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
@@ -12,8 +11,12 @@ from lightning.pytorch.loggers import WandbLogger
 from steeldefect.data.datamodule import MixDataModule
 from steeldefect.data.pictures import sheet
 from steeldefect.gan.module import AdversarialModule
+from steeldefect.gan.probe import LAST_GOOD, LastGood, QualityProbe
+from steeldefect.gan.quality import FEWEST, real_pool
 from steeldefect.gan.sampling import latents, sample
 from steeldefect.runs.context import Context
+from steeldefect.runs.device import torch_device
+from steeldefect.runs.errors import require
 from steeldefect.runs.identity import derived_seed
 from steeldefect.runs.loggers import wandb_run
 from steeldefect.runs.store import Work
@@ -54,6 +57,7 @@ def train_gan(context: Context) -> str:
             log.info("gan %s is finished: %s", identifier, store.folder("gans", identifier))
             return identifier
         name = f"{gan['name']}-{settings['dataset']['name']}-{settings['scale']['name']}-r{settings['replicate']}"
+        probe = _probe(context, work)
         with wandb_run(settings, "gan", identifier, name, [gan["name"], settings["split"]["name"]]) as loggers:
             images, labels = context.images.images[context.real], context.images.labels[context.real]
             seed_everything(derived_seed("gan", "init", settings["gan_seed"]))
@@ -80,15 +84,46 @@ def train_gan(context: Context) -> str:
                 {"max_steps": 2 * gan["updates"], "max_epochs": -1}
                 if gan["updates"]
                 else {"max_epochs": gan["epochs"]},
-                [SampleSheet(work.folder, context.images.classes, gan["sheet_every"])],
+                [
+                    SampleSheet(work.folder, context.images.classes, gan["sheet_every"]),
+                    LastGood(work.folder),
+                    *([probe] if probe else []),
+                ],
             )
-        _save(module, work, np.bincount(labels, minlength=len(context.images.classes)).tolist())
+        _save(module, work, context.real_counts, probe)
     log.info("gan %s: %s", identifier, store.folder("gans", identifier))
     return identifier
 
 
-def _save(module: AdversarialModule, work: Work, real_counts: list[int]) -> None:
-    torch.save(module.average.state_dict(), work.folder / "generator.pt")
+def _probe(context: Context, work: Work) -> QualityProbe | None:
+    """None under quality.every=0."""
+    quality, split = context.settings["quality"], context.split
+    if not quality["every"]:
+        return None
+    require(
+        len(split.validation) > 0,
+        f"quality.every={quality['every']}: is measured on validation images, and split.validation_fraction="
+        f"{context.settings['split']['validation_fraction']} leaves none; raise it, or set quality.every=0",
+    )
+    device = torch_device(context.settings["trainer"]["accelerator"])
+    reference, real = (real_pool(context, part, device, thin=True) for part in (split.validation, context.real))
+    measured = [
+        c for c in range(len(context.images.classes)) if min(reference.largest_set(c), real.largest_set(c)) >= FEWEST
+    ]
+    require(
+        bool(measured),
+        f"quality.every={quality['every']}: no class has {FEWEST} scenes in both train and validation to measure on",
+    )
+    return QualityProbe(work.folder, context.images.classes, quality, reference, real)
+
+
+def _save(module: AdversarialModule, work: Work, real_counts: list[int], probe: QualityProbe | None) -> None:
+    generator = module.average.state_dict()
+    if probe is not None:
+        work.summary["quality"] = probe.rows[-1 - len(real_counts)] if probe.rows else None
+        if probe.best is not None:
+            generator, work.summary["snapshot"] = probe.best, probe.best_row
+    torch.save(generator, work.folder / "generator.pt")
     torch.save(module.discriminator.state_dict(), work.folder / "discriminator.pt")
     if module.history:
         with (work.folder / "history.csv").open("w", newline="") as file:
@@ -97,4 +132,4 @@ def _save(module: AdversarialModule, work: Work, real_counts: list[int]) -> None
             writer.writerows(module.history)
         work.summary |= {"final": module.history[-1]}
     work.summary |= {"updates": int(module.step), "real": real_counts}
-    work.scratch += [LAST, "log"]
+    work.scratch += [LAST, LAST_GOOD, "log"]

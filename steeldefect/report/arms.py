@@ -67,7 +67,12 @@ class Arm:
 
 
 def study_records(records: Iterable[Record], where: Mapping[str, Any]) -> list[Record]:
-    """Without development replicates, and only those whose fields (`classifier`, `optimizer.lr`) are as in `where`."""
+    """`matching`, without development replicates."""
+    return [record for record in matching(records, where) if record["replicate"] < DEVELOPMENT]
+
+
+def matching(records: Iterable[Record], where: Mapping[str, Any]) -> list[Record]:
+    """The records whose fields (`classifier`, `optimizer.lr`) are as in `where`."""
 
     def fits(record: Record, key: str, wanted: Any) -> bool:
         # `classifier` is the record's own name of it, `classifier.width` a value of its config
@@ -81,8 +86,7 @@ def study_records(records: Iterable[Record], where: Mapping[str, Any]) -> list[R
             value = value[part]
         return value in wanted if isinstance(wanted, list) else bool(value == wanted)
 
-    chosen = [record for record in records if all(fits(record, key, wanted) for key, wanted in where.items())]
-    return [record for record in chosen if record["replicate"] < DEVELOPMENT]
+    return [record for record in records if all(fits(record, key, wanted) for key, wanted in where.items())]
 
 
 def groups(records: Sequence[Record]) -> list[Group]:

@@ -19,7 +19,7 @@ from steeldefect.data.sources import ImageSet, load_dataset
 from steeldefect.data.splits import Split, limit_real, make_split, test_scenes_per_class
 from steeldefect.runs import identities
 from steeldefect.runs.identity import digest, file_sha256
-from steeldefect.runs.settings import SCHEDULES, bank_count, mix_name, phase_updates, plain
+from steeldefect.runs.settings import SCHEDULES, bank_count, judge_updates, mix_name, phase_updates, plain
 from steeldefect.runs.store import Store
 
 log = logging.getLogger(__name__)
@@ -61,12 +61,27 @@ class Context:
     @cached_property
     def bank_identity(self) -> dict[str, Any]:
         count = bank_count(self.settings, self.real_counts)
-        return identities.bank_identity(self.settings, self.gan_id, self.split_id, count)
+        by_classifier = self.settings["bank"]["filter"] == "classifier"
+        judge_id = digest(self.judge_identity("filter")) if by_classifier else None
+        return identities.bank_identity(self.settings, self.gan_id, self.split_id, count, judge_id)
 
     @cached_property
     def bank_id(self) -> str | None:
         """None where the mix holds no synthetic image."""
         return digest(self.bank_identity) if self.settings["mix"]["synthetic_share"] > 0 else None
+
+    def judge_identity(self, role: str, synthetic: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Of the classifier `quality.classifier`, trained on the real images or on what `synthetic` names."""
+        weights = self.settings["quality"]["classifier"]["weights"]
+        return identities.judge_identity(
+            self.settings,
+            self.split_id,
+            role,
+            synthetic,
+            judge_updates(self.settings, self.real_counts),
+            self.precision("judge"),
+            file_sha256(Path(weights)) if weights else None,
+        )
 
     @cached_property
     def initial_identity(self) -> dict[str, Any] | None:
@@ -105,11 +120,16 @@ class Context:
         return phase_updates(self.settings, schedule or self.settings["schedule"]["name"], phase, self.real_counts)
 
     def precision(self, stage: str) -> str:
-        """`precision` with `auto` resolved from the machine, so that it can be hashed; stage is gan or classifier."""
+        """`precision` with `auto` resolved from the machine, so that it can be hashed; stage: gan, classifier or judge."""
         from steeldefect.runs.device import resolve_precision
 
-        on_cpu = self.settings["classifier"]["cpu_precision"] if stage == "classifier" else "bf16-mixed"
-        return resolve_precision(self.settings["precision"], self.settings["trainer"]["accelerator"], on_cpu)
+        settings = self.settings
+        on_cpu = {
+            "gan": "bf16-mixed",
+            "classifier": settings["classifier"]["cpu_precision"],
+            "judge": settings["quality"]["classifier"]["cpu_precision"],
+        }[stage]
+        return resolve_precision(settings["precision"], settings["trainer"]["accelerator"], on_cpu)
 
     @cached_property
     def overlapping_share(self) -> float | None:

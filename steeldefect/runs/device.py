@@ -19,6 +19,11 @@ def accelerator_kind(accelerator: str) -> str:
     return accelerator
 
 
+def torch_device(accelerator: str) -> torch.device:
+    """Where trainer.accelerator=auto|cpu|gpu computes, for what is done outside a Trainer."""
+    return torch.device("cuda" if accelerator_kind(accelerator) == "gpu" else "cpu")
+
+
 def resolve_precision(precision: str, accelerator: str, on_cpu: str) -> str:
     """`auto`: bf16-mixed (else 16-mixed) on a GPU, `on_cpu` where the CPU computes bf16 natively, else 32-true."""
     kind = accelerator_kind(accelerator)

@@ -7,8 +7,14 @@ change of the code alters a stage's results; the report refuses to mix recipes i
 from collections.abc import Mapping
 from typing import Any
 
-RECIPES = {"split": 1, "gan": 2, "bank": 1, "initial": 1, "cell": 1}
+RECIPES = {"split": 1, "gan": 2, "bank": 1, "initial": 1, "cell": 1, "judge": 1, "quality": 1}
 LEFT_OUT = {"gan": ("sheet_every",), "classifier": ("cpu_precision", "weights")}
+# what decides which snapshot is the best; `last` and a bank without a filter are as if these keys were not there
+SNAPSHOT = ("snapshot", "every", "training_draws", "feature_size")
+MEASURED = (
+    *("draws", "neighbours", "feature_size", "copies_images", "copies_min_overlap", "copies_transforms"),
+    *("gan_train_images", "on_test"),
+)
 
 
 def split_identity(settings: Mapping[str, Any], content: str, scenes_id: str | None) -> dict[str, Any]:
@@ -26,7 +32,7 @@ def split_identity(settings: Mapping[str, Any], content: str, scenes_id: str | N
 
 
 def gan_identity(settings: Mapping[str, Any], split_id: str, precision: str) -> dict[str, Any]:
-    return {
+    identity = {
         "stage": "gan",
         "recipe": RECIPES["gan"],
         "split": split_id,
@@ -35,16 +41,70 @@ def gan_identity(settings: Mapping[str, Any], split_id: str, precision: str) -> 
         "seed": settings["gan_seed"],
         "precision": precision,
     }
+    if settings["quality"]["snapshot"] != "last":
+        chosen = {key: settings["quality"][key] for key in SNAPSHOT}
+        identity["quality"] = chosen | {"recipe": RECIPES["quality"]}
+    return identity
 
 
-def bank_identity(settings: Mapping[str, Any], gan_id: str, split_id: str, count: int) -> dict[str, Any]:
-    return {
+def bank_identity(
+    settings: Mapping[str, Any], gan_id: str, split_id: str, count: int, judge_id: str | None = None
+) -> dict[str, Any]:
+    """`judge_id`: the classifier of bank.filter=classifier."""
+    identity = {
         "stage": "bank",
         "recipe": RECIPES["bank"],
         "gan": gan_id,
         "split": split_id,
         "count": count,
         "seed": settings["bank"]["seed"],
+    }
+    if settings["bank"]["filter"] is not None:
+        identity["filter"] = {
+            "by": settings["bank"]["filter"],
+            "keep": settings["bank"]["filter_keep"],
+            "judge": judge_id,
+        }
+    return identity
+
+
+def judge_identity(
+    settings: Mapping[str, Any],
+    split_id: str,
+    role: str,
+    synthetic: Mapping[str, Any] | None,
+    updates: int,
+    precision: str,
+    weights: str | None,
+) -> dict[str, Any]:
+    """A classifier that judges images: `role` is `measure` or `filter`, `synthetic` what it is trained on if not real."""
+    quality = settings["quality"]
+    return {
+        "stage": "judge",
+        "recipe": RECIPES["judge"],
+        "role": role,
+        "split": split_id,
+        "real_per_class": settings["real_per_class"],
+        "synthetic": synthetic,
+        "classifier": _without(quality["classifier"], LEFT_OUT["classifier"]) | {"weights": weights},
+        "optimizer": dict(quality["optimizer"]),
+        "updates": updates,
+        "seed": settings["train_seed"],
+        "precision": precision,
+    }
+
+
+def quality_identity(
+    settings: Mapping[str, Any], split_id: str, gan_id: str, bank_id: str, judge_ids: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        "stage": "quality",
+        "recipe": RECIPES["quality"],
+        "split": split_id,
+        "gan": gan_id,
+        "bank": bank_id,
+        "judges": dict(judge_ids),
+        "quality": {key: settings["quality"][key] for key in MEASURED},
     }
 
 

@@ -54,6 +54,10 @@ def check(settings: Mapping[str, Any]) -> None:
     count = settings["bank"]["count"]
     require(isinstance(count, int) and count >= 0, f"bank.count={count}: must be a whole number from 0 up")
     _among("bank.export", settings["bank"]["export"], (None, "png"))
+    _among("bank.filter", settings["bank"]["filter"], (None, "classifier", "discriminator"))
+    keep = settings["bank"]["filter_keep"]
+    require(_number(keep) and 0 < keep <= 1, f"bank.filter_keep={keep}: must lie in (0, 1]")
+    _check_quality(settings["quality"], settings["real_per_class"])
 
 
 def _check_gan(gan: Mapping[str, Any]) -> None:
@@ -85,6 +89,28 @@ def _check_gan(gan: Mapping[str, Any]) -> None:
     require(_number(std) and std >= 0, f"gan.generator.embedding_std={std}: must be a number from 0 up")
     decay = gan["ema_decay"]
     require(_number(decay) and 0 <= decay < 1, f"gan.ema_decay={decay}: must lie in [0, 1)")
+
+
+def _check_quality(quality: Mapping[str, Any], real_per_class: int | None) -> None:
+    every, snapshot = quality["every"], quality["snapshot"]
+    require(every == 0 or _is_whole(every), f"quality.every={every}: must be a whole number of epochs, 0: never")
+    _among("quality.snapshot", snapshot, ("last", "best_kid"))
+    if snapshot == "best_kid":
+        require(every > 0, "quality.snapshot=best_kid: is chosen among the epochs of quality.every=0, that is none")
+        require(
+            real_per_class is None,
+            f"quality.snapshot=best_kid: chooses on validation images, more than real_per_class={real_per_class} allows; "
+            "take quality.snapshot=last",
+        )
+    for key in ("draws", "training_draws", "neighbours", "feature_size", "copies_images", "copies_pairs"):
+        _whole(f"quality.{key}", quality[key])
+    _whole("quality.gan_train_images", quality["gan_train_images"])
+    overlap = quality["copies_min_overlap"]
+    require(_number(overlap) and 0 < overlap < 1, f"quality.copies_min_overlap={overlap}: must lie in (0, 1)")
+    _among("quality.copies_transforms", quality["copies_transforms"], ("none", "flips", "all"))
+    share = quality["collapsed_below"]
+    require(_number(share) and 0 <= share <= 1, f"quality.collapsed_below={share}: must lie in [0, 1]")
+    require(isinstance(quality["on_test"], bool), f"quality.on_test={quality['on_test']}: true or false")
 
 
 def _seeded(settings: dict[str, Any]) -> dict[str, Any]:
@@ -156,6 +182,12 @@ def phase_updates(settings: Mapping[str, Any], schedule: str, phase: str, real: 
         return int(given["epochs"] * batches)
     reference = math.ceil(_phase_images(real, ORG20_SHARE, phase) / batch)
     return max(1, round(given["updates"] * batches / reference))
+
+
+def judge_updates(settings: Mapping[str, Any], real: list[int]) -> int:
+    """Updates of a classifier that judges images: both phases of the scale under fixed_steps, in one."""
+    own = {**settings, "phases": settings["scale"]["phases"], "optimizer": settings["quality"]["optimizer"]}
+    return sum(phase_updates(own, "fixed_steps", phase, real) for phase in ("initial", "retrain"))
 
 
 def _phase_images(real: list[int], share: float, phase: str) -> int:

@@ -18,7 +18,7 @@ from steeldefect.runs.environment import command_line, git_commit, versions
 from steeldefect.runs.errors import MissingArtifact, UserError
 from steeldefect.runs.identity import digest, file_sha256
 
-KINDS = ("scenes", "splits", "gans", "banks", "initials", "cells")
+KINDS = ("scenes", "splits", "gans", "banks", "initials", "cells", "judges", "quality")
 MANIFEST = "manifest.json"
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from steeldefect.runs.errors import UserError
-from steeldefect.runs.settings import bank_count, mix_counts, mix_name, phase_updates, plain
+from steeldefect.runs.settings import bank_count, judge_updates, mix_counts, mix_name, phase_updates, plain
 from tests.conftest import ROOT, Compose
 
 NEU = [210] * 6  # 1,260 training images, nothing held back for validation
@@ -81,6 +81,20 @@ def test_a_replicate_under_grouped_cv_is_a_fold_of_a_partition(composed: Compose
     assert plain(composed("split", "split=grouped", "replicate=5"))["partition_seed"] == 5
 
 
+def test_in_low_data_nothing_is_chosen_on_validation(composed: Compose) -> None:
+    with pytest.raises(UserError, match=r"quality\.snapshot=best_kid: .* more than real_per_class=5 allows"):
+        plain(composed("train_gan", "quality.snapshot=best_kid", "quality.every=5", "real_per_class=5"))
+
+
+def test_judges_get_the_updates_of_both_phases_whatever_the_phases_of_the_cells(composed: Compose) -> None:
+    for overrides, updates in (
+        (["scale=cpu"], 600),
+        (["scale=cpu", "phases=retrain_only"], 600),
+        (["scale=paper"], 33000),
+    ):
+        assert judge_updates(plain(composed("evaluate_gan", *overrides)), NEU) == updates
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -99,6 +113,13 @@ def test_a_replicate_under_grouped_cv_is_a_fold_of_a_partition(composed: Compose
         ("real_per_class=0", r"real_per_class=0: must be null or at least 1"),
         ("phases.retrain.updates=0", r"phases\.retrain\.updates=0"),
         ("bank.count=-1", r"bank\.count=-1"),
+        ("bank.filter=human", r"bank\.filter=human: choices: None, classifier, discriminator"),
+        ("bank.filter_keep=0", r"bank\.filter_keep=0: must lie in \(0, 1\]"),
+        ("quality.every=-1", r"quality\.every=-1: must be a whole number of epochs"),
+        ("quality.snapshot=best", r"quality\.snapshot=best: did you mean 'best_kid'"),
+        ("quality.snapshot=best_kid", r"quality\.snapshot=best_kid: is chosen among the epochs of quality\.every=0"),
+        ("quality.copies_min_overlap=1", r"quality\.copies_min_overlap=1: must lie in \(0, 1\)"),
+        ("quality.neighbours=0", r"quality\.neighbours=0: must be a whole number from 1 up"),
         ("bank.export=jpg", r"bank\.export=jpg: did you mean 'png'"),
         ("schedule.name=both", r"schedule\.name=both"),
     ],

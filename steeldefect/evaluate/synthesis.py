@@ -1,0 +1,80 @@
+"""A bank from a trained generator, filtered or not, and what its images are worth at a glance."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from steeldefect.classify.judge import load_judge, train_judge
+from steeldefect.data.bank import diversity, write_bank
+from steeldefect.data.datamodule import resize
+from steeldefect.gan.filtering import Plausibility, candidates, logits, most_plausible
+from steeldefect.gan.sampling import draw, draw_numbers, load_discriminator, load_generator
+from steeldefect.runs.context import Context
+from steeldefect.runs.identity import digest
+
+log = logging.getLogger(__name__)
+
+
+def synthesize(context: Context) -> str:
+    """The id of the bank, drawn if it is not there yet.
+
+    A filtered one (`bank.filter`) holds `latents.npy` too, the number of the latent of each image, with which
+    `gan.sampling.draw` gives the image alone.
+    """
+    identity, store, classes = context.bank_identity, context.store, context.images.classes
+    gan, count, seed = context.settings["gan"], identity["count"], identity["seed"]
+    folder = store.need("gans", context.gan_id, context.command("train_gan"))
+    with store.write("banks", identity) as work:
+        if work is None:
+            return digest(identity)
+        generator = load_generator(folder, gan, len(classes))
+        if "filter" not in identity:
+            chunks, places = draw(generator, gan, len(classes), seed, 0, count), None
+        else:
+            drawn = candidates(count, len(classes), identity["filter"]["keep"])
+            every = draw(generator, gan, len(classes), seed, 0, drawn)
+            kept = most_plausible(every, count, len(classes), _plausibility(context, folder))
+            np.save(work.folder / "latents.npy", kept)
+            places = np.argsort(kept)
+            # drawn a second time: all candidates at once may be more than memory holds
+            chunks = draw_numbers(generator, gan, len(classes), seed, kept[places])
+            work.summary["drawn"] = drawn
+        write_bank(work.folder, chunks, count, classes, gan["image_size"], places)
+        work.summary |= {"images": count, "classes": list(classes)}
+        shares = _diversity(context, work.folder)
+        collapsed = [name for name, share in shares.items() if share < context.settings["quality"]["collapsed_below"]]
+        work.summary |= {"diversity": shares, "collapsed": collapsed}
+        if collapsed:
+            log.warning(
+                "the generator has collapsed: spread within a class, as a share of the real images', under %.0f %% in %s",
+                100 * context.settings["quality"]["collapsed_below"],
+                ", ".join(f"{name} {shares[name]:.0%}" for name in collapsed),
+            )
+    return digest(identity)
+
+
+def _plausibility(context: Context, folder: Path) -> Plausibility:
+    """What `bank.filter` names: the GAN's own discriminator, or a classifier trained on the real training images."""
+    if context.settings["bank"]["filter"] == "discriminator":
+        discriminator = load_discriminator(folder, context.settings["gan"], len(context.images.classes))
+        return lambda images, labels: logits(discriminator, images, labels)
+    identity = context.judge_identity("filter")
+    train_judge(context, identity, context.images.images[context.real], context.images.labels[context.real])
+    judge = load_judge(context, identity)
+
+    def log_probability(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        found = judge(images)
+        return np.asarray(found[np.arange(len(labels)), labels] - np.logaddexp.reduce(found, axis=1))
+
+    return log_probability
+
+
+def _diversity(context: Context, folder: Path) -> dict[str, float]:
+    """Spread within each class as a share of that of the real training images at the same size."""
+    classes, real = context.images.classes, context.real
+    images, labels = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
+    shown = resize(context.images.images[real], images.shape[-1]).numpy()
+    of_real = diversity(shown, context.images.labels[real], len(classes))
+    shares = np.divide(diversity(images, labels, len(classes)), np.maximum(of_real, 1e-9)).round(4).tolist()
+    return dict(zip(classes, shares, strict=True))

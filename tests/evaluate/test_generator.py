@@ -1,0 +1,80 @@
+"""All figures of a tiny generator, through the functions that the verb calls."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from steeldefect.evaluate.generator import evaluate_generator, recall
+from steeldefect.evaluate.synthesis import synthesize
+from steeldefect.gan.training import train_gan
+from steeldefect.runs.context import prepare
+from steeldefect.runs.errors import MissingArtifact, UserError
+from tests.conftest import Compose
+
+SMALL = [
+    *("dataset.per_class=24", "split.validation_fraction=0.3", "quality.feature_size=64", "quality.draws=2"),
+    *("quality.copies_images=30", "quality.copies_transforms=none", "classifier@quality.classifier=small_cnn"),
+    "scale.phases.retrain.updates=100",
+]
+
+
+def test_a_generator_gets_every_figure_beside_its_real_value(tiny: Compose) -> None:
+    context = prepare(tiny("evaluate_gan", *SMALL))
+    with pytest.raises(MissingArtifact, match=r"experiments/synthesize\.py"):
+        evaluate_generator(context)
+    train_gan(context)
+    synthesize(context)
+    identifier = evaluate_generator(context)
+    folder = context.store.folder("quality", identifier)
+    record = json.loads((folder / "record.json").read_text())
+    assert record["id"] == identifier and record["part"] == "validation"
+    assert record["ids"]["gan"] == context.gan_id and str(context.store.root) not in json.dumps(record["config"])
+    figures = record["figures"]
+    named = {"kid", "kid_floor", "kid_between_classes", "density", "density_real", "coverage", "coverage_real"}
+    named |= {"gan_test", "gan_test_real", "gan_train", "copies_share"}
+    assert set(figures) == named | {"diversity", "diversity_real", "spectrum", "spectrum_real"}
+    assert all(len(values) == 6 for values in figures.values())
+    for metric in ("coverage", "coverage_real", "gan_test", "gan_test_real", "gan_train", "copies_share"):
+        assert all(value is None or 0 <= value <= 1 for value in figures[metric])
+    # two epochs draw noise: far from steel, and no class of its own
+    known = [c for c, value in enumerate(figures["kid"]) if value is not None]
+    assert len(known) >= 3
+    assert known == [c for c, size in enumerate(record["set_sizes"]) if size >= 2]
+    assert np.mean([figures["kid"][c] for c in known]) > np.mean([figures["kid_floor"][c] for c in known]) + 0.1
+    assert np.mean(figures["gan_test"]) < np.mean(figures["gan_test_real"])
+    assert record["collapsed"] and set(record["judges"]) == {"real", "synthetic"}
+    with (folder / "quality.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 7 * len(figures)
+    with Image.open(folder / "nearest_pairs.png") as picture:
+        assert picture.height > 100
+    # a second call finds it finished; on the test part it is another artifact, with the same judges
+    assert evaluate_generator(context) == identifier
+    final = prepare(tiny("evaluate_gan", *SMALL, "quality.on_test=true"))
+    other = json.loads((final.store.folder("quality", evaluate_generator(final)) / "record.json").read_text())
+    assert other["part"] == "test" and other["id"] != identifier
+    assert other["ids"]["judges"] == record["ids"]["judges"] and other["figures"]["kid"] == figures["kid"]
+
+
+def test_without_validation_images_there_is_nothing_to_hold_a_generator_against(tiny: Compose) -> None:
+    with pytest.raises(UserError, match=r"split\.validation_fraction=0"):
+        evaluate_generator(prepare(tiny("evaluate_gan", "split.validation_fraction=0")))
+
+
+def test_the_judge_does_not_depend_on_the_classifier_of_a_sweep(tiny: Compose) -> None:
+    one, other, filtering = (
+        prepare(tiny("evaluate_gan", *overrides)).judge_identity(role)
+        for overrides, role in (([], "measure"), (["classifier=vgg16", "augment=classical"], "measure"), ([], "filter"))
+    )
+    assert one == other and one["classifier"]["name"] == "resnet18"
+    assert one != filtering  # what a filter prefers must not be what measures its effect
+
+
+def test_in_recall_weights_count() -> None:
+    logits = np.eye(3)[[0, 1, 1, 2]]
+    labels = np.array([0, 0, 1, 1])
+    assert recall(logits, labels, np.ones(4), 3) == [0.5, 0.5, None]
+    assert recall(logits, labels, np.array([3.0, 1.0, 1.0, 1.0]), 3) == [0.75, 0.5, None]

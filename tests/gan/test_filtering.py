@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from steeldefect.data.bank import read_bank
+from steeldefect.evaluate.synthesis import synthesize
+from steeldefect.gan.filtering import candidates, most_plausible
+from steeldefect.gan.sampling import draw, load_generator
+from steeldefect.gan.training import train_gan
+from steeldefect.runs.context import Context, prepare
+from tests.conftest import Compose
+
+
+def test_the_share_that_is_asked_for_is_kept_of_each_class() -> None:
+    drawn = candidates(30, 3, 0.25)
+    assert drawn == 120
+    images = np.random.default_rng(0).integers(0, 256, (drawn, 4, 4), dtype=np.uint8)
+    brightness = images.mean((1, 2))
+    kept = most_plausible(np.split(images, 5), 30, 3, lambda part, labels: part.mean((1, 2)))
+    assert (kept % 3 == np.arange(30) % 3).all() and len(set(kept)) == 30
+    for c in range(3):
+        own = np.arange(c, drawn, 3)
+        dropped = np.setdiff1d(own, kept)
+        assert brightness[kept[c::3]].min() > brightness[dropped].max()
+        assert (np.diff(kept[c::3]) > 0).all()  # the first of a class are not its best
+    assert most_plausible([images], 30, 3, lambda part, labels: part.mean((1, 2))).tolist() == kept.tolist()
+
+
+def test_an_odd_count_fills_the_bank() -> None:
+    drawn = candidates(10, 3, 0.5)
+    kept = most_plausible([np.zeros((drawn, 2, 2), np.uint8)], 10, 3, lambda part, labels: np.zeros(len(part)))
+    assert (kept % 3 == np.arange(10) % 3).all() and len(set(kept)) == 10
+
+
+@pytest.fixture
+def trained(tiny: Compose) -> Context:
+    context = prepare(tiny("train_gan"))
+    train_gan(context)
+    return context
+
+
+def test_filtered_banks_differ_are_made_alike_twice_and_each_image_can_be_drawn_alone(
+    tiny: Compose, trained: Context, tmp_path: Path
+) -> None:
+    plain = synthesize(trained)
+    assert "filter" not in trained.bank_identity
+    judge = ["classifier@quality.classifier=small_cnn", "scale.phases.retrain.updates=20"]
+    found = {}
+    for by in ("classifier", "discriminator"):
+        context = prepare(tiny("synthesize", f"bank.filter={by}", *judge))
+        assert context.gan_id == trained.gan_id
+        identifier = synthesize(context)
+        folder = context.store.folder("banks", identifier)
+        images, labels = read_bank(folder, context.split_id)
+        numbers, count = np.load(folder / "latents.npy"), context.bank_identity["count"]
+        assert (labels == np.arange(count) % 6).all() and (numbers % 6 == labels).all()
+        gan, seed = context.settings["gan"], context.bank_identity["seed"]
+        generator = load_generator(context.store.folder("gans", context.gan_id), gan, 6)
+        for k in (0, 7, count - 1):
+            (alone,) = draw(generator, gan, 6, seed, int(numbers[k]), 1)
+            assert np.array_equal(alone[0], images[k])
+        found[by] = (identifier, numbers, np.array(images))
+    assert len({plain, *(identifier for identifier, _, _ in found.values())}) == 3
+    assert found["classifier"][1].tolist() != found["discriminator"][1].tolist()
+    # and once more from nothing
+    again = prepare(tiny("synthesize", "bank.filter=discriminator"))
+    (again.store.folder("banks", found["discriminator"][0]) / "manifest.json").unlink()
+    torch.manual_seed(123)
+    assert synthesize(again) == found["discriminator"][0]
+    repeated = read_bank(again.store.folder("banks", found["discriminator"][0]), again.split_id)[0]
+    assert np.array_equal(repeated, found["discriminator"][2])
+
+
+def test_a_collapsed_class_is_named_in_the_manifest(tiny: Compose, trained: Context, caplog) -> None:
+    """Two epochs at smoke scale draw gray images: every class has collapsed, and with a bar of 0 none has."""
+    summary = trained.store.manifest("banks", synthesize(trained))["summary"]
+    assert summary["collapsed"] == list(trained.images.classes)
+    assert "the generator has collapsed" in caplog.text and "crazing" in caplog.text
+    lenient = prepare(tiny("synthesize", "quality.collapsed_below=0", "bank.seed=9"))
+    assert lenient.store.manifest("banks", synthesize(lenient))["summary"]["collapsed"] == []
