@@ -9,6 +9,20 @@ from typing import Any
 
 RECIPES = {"split": 1, "gan": 2, "bank": 1, "initial": 1, "cell": 1}
 LEFT_OUT = {"gan": ("sheet_every",), "classifier": ("cpu_precision", "weights")}
+# Keys that came later, with the value under which everything is as it was before them: left out at that value, so that
+# the ids of what was made before still hold. A value here is never changed.
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "optimizer": {"lr_discriminator": None},
+    "generator": {"upsampling": "deconvolution", "class_input": "concat"},
+    "discriminator": {
+        "kind": "convolutional",
+        "spectral_norm": False,
+        "minibatch_std": False,
+        "augment": [],
+        "r1_gamma": 0,
+        "r1_every": 16,
+    },
+}
 
 
 def split_identity(settings: Mapping[str, Any], content: str, scenes_id: str | None) -> dict[str, Any]:
@@ -31,7 +45,7 @@ def gan_identity(settings: Mapping[str, Any], split_id: str, precision: str) -> 
         "recipe": RECIPES["gan"],
         "split": split_id,
         "real_per_class": settings["real_per_class"],
-        "gan": _without(settings["gan"], LEFT_OUT["gan"]),
+        "gan": _without_neutral(_without(settings["gan"], LEFT_OUT["gan"])),
         "seed": settings["gan_seed"],
         "precision": precision,
     }
@@ -98,3 +112,11 @@ def _training(settings: Mapping[str, Any], precision: str, weights: str | None) 
 
 def _without(part: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     return {key: value for key, value in part.items() if key not in keys}
+
+
+def _without_neutral(gan: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {
+        part: {key: value for key, value in gan[part].items() if key not in neutral or value != neutral[key]}
+        for part, neutral in NEUTRAL.items()
+    }
+    return {**gan, **kept}
