@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from steeldefect.gan.efficientnet import efficientnet_lite0
 from steeldefect.gan.layers import (
     ADropout,
     ConditionalBatchNorm2d,
@@ -18,7 +19,7 @@ from steeldefect.gan.layers import (
     critical_gain,
     initialise,
 )
-from steeldefect.gan.projected import ProjectedDiscriminator, frozen_features
+from steeldefect.gan.projected import FrozenFeatures, ProjectedDiscriminator
 
 START = 4  # pixels a side of the first map of G and the last of D (paper: section 4.2)
 
@@ -141,7 +142,7 @@ def build_generator(gan: Mapping[str, Any], classes: int) -> Generator | PerClas
 def build_discriminator(gan: Mapping[str, Any], classes: int) -> Discriminator | ProjectedDiscriminator | PerClass:
     size, options = gan["image_size"], gan["discriminator"]
     if options["kind"] == "projected":
-        features = frozen_features()  # shared by the classes
+        features = FrozenFeatures(efficientnet_lite0("gan.discriminator.kind=projected"))  # shared by the classes
         if gan["conditioning"] == "conditional":
             return ProjectedDiscriminator(features, classes, options)
         return PerClass(ProjectedDiscriminator(features, 0, options) for _ in range(classes))

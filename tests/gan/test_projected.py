@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from steeldefect.gan.efficientnet import efficientnet_lite0
 from steeldefect.gan.networks import build_discriminator
-from steeldefect.gan.projected import CHANNELS, ProjectedDiscriminator, frozen_features
+from steeldefect.gan.projected import CHANNELS, FrozenFeatures, ProjectedDiscriminator
 from steeldefect.runs.errors import UserError
 from tests.conftest import Compose
 
@@ -21,7 +22,9 @@ def discriminator(composed: Compose) -> ProjectedDiscriminator:
 
 
 def test_features_are_those_of_a_trained_network_at_four_scales() -> None:
-    features = frozen_features()
+    state = torch.get_rng_state()
+    features = FrozenFeatures(efficientnet_lite0("test"))
+    assert torch.equal(torch.get_rng_state(), state)
     maps = features(torch.rand(2, 1, 64, 64) * 2 - 1)
     assert [tuple(m.shape[1:]) for m in maps] == [(c, 16 // 2**i, 16 // 2**i) for i, c in enumerate(CHANNELS)]
     # trained batch statistics, not those of a fresh network
