@@ -88,6 +88,7 @@ class Discriminator(nn.Module):
     def __init__(self, image_size: int, classes: int, options: Mapping[str, Any]) -> None:
         super().__init__()
         n, alpha = stages(image_size), options["elu_alpha"]
+        self.input_gain = options["input_gain"]
         # one pass over real and fake together is cheaper, but no statistic of a batch may mix them
         self.one_pass = options["norm"] == "none" and not options["minibatch_std"]
         widths = [1, *(options["base_channels"] * 2**i for i in range(n))]
@@ -118,7 +119,7 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         # in NCHW order, so that the weights of the head do not depend on the memory format
-        h = self.layers(images, labels).flatten(1)
+        h = self.layers(images * self.input_gain, labels).flatten(1)
         logits = self.head(h).squeeze(1)
         if self.embedding is not None:
             logits = logits + (self.embedding(labels).to(h.dtype) * h).sum(1)

@@ -16,6 +16,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
     "generator": {"upsampling": "deconvolution", "class_input": "concat"},
     "discriminator": {
         "kind": "convolutional",
+        "input_gain": 1.0,
         "spectral_norm": False,
         "minibatch_std": False,
         "augment": [],

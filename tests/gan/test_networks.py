@@ -125,3 +125,13 @@ def test_spectral_norm_holds_the_largest_singular_value_at_one(composed: Compose
         largest[wanted] = [torch.linalg.matrix_norm(weight.flatten(1), 2).item() for weight in weights]
     assert largest["true"] == pytest.approx([1.0] * 3, abs=0.05)
     assert max(largest["false"]) > 1.5
+
+
+def test_input_gain_stretches_the_images_in_front_of_d(composed: Compose) -> None:
+    images, labels = torch.rand(2, 1, 16, 16), torch.zeros(2, dtype=torch.int64)
+    logits = []
+    for gain, seen in ((1.0, 4 * images), (4.0, images)):
+        torch.manual_seed(0)
+        gan = composed("train_gan", "gan.image_size=16", f"gan.discriminator.input_gain={gain}").gan
+        logits.append(build_discriminator(gan, 6).eval()(seen, labels))
+    assert torch.equal(logits[0], logits[1])

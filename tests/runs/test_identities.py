@@ -31,6 +31,7 @@ def test_keys_that_came_later_leave_ids_as_they_were(composed: Compose, name: st
         "gan.optimizer.lr_discriminator=4e-4",
         "gan.generator.upsampling=resize",
         "gan.generator.class_input=conditional_norm",
+        "gan.discriminator.input_gain=4",
         "gan.discriminator.spectral_norm=true",
         "gan.discriminator.minibatch_std=true",
         "gan.discriminator.augment=[flip]",

@@ -102,6 +102,7 @@ def test_a_replicate_under_grouped_cv_is_a_fold_of_a_partition(composed: Compose
         ("gan.discriminator.augment=flip", r"gan\.discriminator\.augment=flip: must be a list"),
         ("gan.discriminator.augment=[flip,flip]", r"names one policy twice"),
         ("gan.discriminator.r1_gamma=-1", r"gan\.discriminator\.r1_gamma=-1: must be a number from 0 up"),
+        ("gan.discriminator.input_gain=0", r"gan\.discriminator\.input_gain=0: must be a number above 0"),
         ("gan.discriminator.r1_every=0", r"gan\.discriminator\.r1_every=0: must be a whole number from 1 up"),
         ("gan.discriminator.minibatch_std=1", r"gan\.discriminator\.minibatch_std=1: must be true or false"),
         ("gan.discriminator.kind=projection", r"gan\.discriminator\.kind=projection: did you mean 'projected'"),
