@@ -94,7 +94,8 @@ class MixDataModule(LightningDataModule):
         if not parts:
             raise UserError("the mix holds no image: mix.synthetic_share=0 needs real training images")
         self.images = torch.cat([resize(images, image_size) for images, _ in parts])
-        self.labels = torch.from_numpy(np.concatenate([labels for _, labels in parts]).astype(np.int64))
+        self.host_labels = np.concatenate([labels for _, labels in parts]).astype(np.int64)
+        self.labels = torch.from_numpy(self.host_labels)
         self.batch_size = batch_size
         self.seed = seed
         self.augment = AUGMENT[augment]
@@ -105,12 +106,17 @@ class MixDataModule(LightningDataModule):
     def train_dataloader(self) -> IndexLoader:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         self.images, self.labels = self.images.to(device), self.labels.to(device)
-        labels = self.labels.cpu().numpy()
+        labels = self.host_labels
         everything = np.arange(len(labels))
         groups = [everything[labels == c] for c in np.unique(labels)] if self.one_class_batches else [everything]
         self.loader = IndexLoader(groups, self.batch_size, self.seed, device)
         self.loader.epoch, self.loader.taken = self.position
         return self.loader
+
+    def batch_classes(self, epoch: int) -> list[int]:
+        """The class of every batch of an epoch with `one_class_batches`, known without a look at the device."""
+        assert self.loader is not None
+        return [int(self.host_labels[batch[0]]) for batch in self.loader.batches(epoch)]
 
     def state_dict(self) -> dict[str, Any]:
         """The sampler's position. (Lightning drops the state of a loader that is resumed at the end of an epoch.)"""

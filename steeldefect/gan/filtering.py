@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from steeldefect.data.datamodule import to_float
 from steeldefect.gan.networks import PerClass
@@ -45,9 +45,14 @@ def logits(discriminator: nn.Module, images: np.ndarray, labels: np.ndarray) -> 
     device = next(discriminator.parameters()).device
     x, y = to_float(torch.from_numpy(images).to(device)), torch.from_numpy(labels).to(device)
     if not isinstance(discriminator, PerClass):
-        return np.asarray(discriminator(x, y).float().cpu().numpy())
+        return np.asarray(_one_each(discriminator(x, y)))
     found = np.empty(len(labels), np.float32)
     for label in np.unique(labels).tolist():
         own = labels == label
-        found[own] = discriminator.of(label)(x[own], y[own]).float().cpu().numpy()
+        found[own] = _one_each(discriminator.of(label)(x[own], y[own]))
     return found
+
+
+def _one_each(logits: Tensor) -> np.ndarray:
+    """Of a discriminator with several logits an image, their mean."""
+    return logits.float().view(len(logits), -1).mean(1).cpu().numpy()

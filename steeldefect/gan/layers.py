@@ -1,9 +1,10 @@
-"""ELU statistics, the paper's a-dropout, and the initialisation that keeps an ELU stack alive."""
+"""ELU statistics, the paper's a-dropout, the initialisation that keeps an ELU stack alive, and what edcgan_plus adds."""
 
 import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def elu_moments(alpha: float) -> tuple[float, float]:
@@ -53,6 +54,78 @@ class ADropout(nn.Module):
         return f"keep_probability={self.keep_probability}, sigma={self.sigma}"
 
 
+class ResizeConvolution(nn.Conv2d):
+    """Nearest-neighbour x2, then a 3x3 convolution: `(N, C, H, W)` to `(N, out, 2H, 2W)` without a checkerboard.
+
+    Every pixel is made of equally many taps, so a flat map stays flat (Odena et al. 2016). Computed as the 4x4/2
+    deconvolution that it equals, whose kernel is the 3x3 one summed over 2x2 windows: 4 taps a pixel in place of 9.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = F.pad(self.weight.flip(2, 3), (1, 1, 1, 1))
+        columns = padded[..., 1:] + padded[..., :-1]
+        kernel = columns[..., 1:, :] + columns[..., :-1, :]
+        return F.conv_transpose2d(x, kernel.transpose(0, 1), self.bias, stride=2, padding=1)
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """Batch normalisation with a scale and a shift of each class's own (de Vries et al. 2017).
+
+    `(N, C, H, W)` and labels `(N,)` int64. `std` is the spread between the classes' scales (about 1) and shifts
+    (about 0) at the start.
+    """
+
+    def __init__(self, channels: int, classes: int, std: float) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.scale, self.shift = nn.Embedding(classes, channels), nn.Embedding(classes, channels)
+        nn.init.normal_(self.scale.weight, 1.0, std)
+        nn.init.normal_(self.shift.weight, 0.0, std)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        scale, shift = self.scale(labels), self.shift(labels)
+        return torch.addcmul(shift[:, :, None, None], scale[:, :, None, None], self.norm(x))
+
+
+class MinibatchStd(nn.Module):
+    """One more channel: how far the images of a class spread over the batch (Karras et al. 2018, section 3).
+
+    `(N, C, H, W)` and labels `(N,)` to `(N, C + 1, H, W)`: a batch that shows one image a class stands out. Within the
+    class, since the spread between classes hides a collapse within them; `classes`=0 takes the batch as one class.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        if not self.classes:
+            labels = torch.zeros_like(labels)
+        member = (labels[:, None] == torch.arange(max(1, self.classes), device=x.device)).float()
+        share = member / member.sum(0).clamp(min=1)
+        # autocast would round the means of the products to half precision
+        with torch.autocast(x.device.type, enabled=False):
+            h = x.flatten(1).float()
+            deviation = h - member @ (share.T @ h)
+            variance = share.T @ deviation.square()
+            # the root of 0 has no gradient
+            spread = member @ (variance + 1e-8).sqrt().mean(1)
+        channel = spread.to(x.dtype)[:, None, None, None].expand(-1, 1, *x.shape[2:])
+        return torch.cat([x, channel], 1).contiguous(memory_format=torch.channels_last)
+
+
+class Labelled(nn.ModuleList):
+    """A sequence some of whose layers look at the labels: `forward(x, labels)`."""
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x, labels) if isinstance(layer, ConditionalBatchNorm2d | MinibatchStd) else layer(x)
+        return x
+
+
 def activation(name: str, alpha: float = 1.0) -> nn.Module:
     return {"relu": nn.ReLU(), "elu": nn.ELU(alpha), "leaky_relu": nn.LeakyReLU(0.2)}[name]
 
@@ -65,7 +138,7 @@ def initialise(module: nn.Module, init: str, gain: float = 1.0) -> None:
             nn.init.normal_(layer.weight, 0.0, std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm2d):
+        elif isinstance(layer, nn.BatchNorm2d) and layer.affine:
             nn.init.normal_(layer.weight, 1.0, 0.02)
             nn.init.zeros_(layer.bias)
 

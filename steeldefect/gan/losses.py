@@ -1,11 +1,17 @@
-"""Adversarial losses on logits; each takes and returns tensors of the batch and never leaves the device."""
+"""Adversarial losses on logits; each takes and returns tensors of the batch and never leaves the device.
 
-from torch import Tensor
+Logits are `(N,)`, or `(N, K)` from a discriminator that judges an image in K places.
+"""
+
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from steeldefect.gan.augment import augment
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """-E[log D(x)] - E[log(1 - D(G(z)))], the negative of the paper's eq. 3; `real`, `fake` are logits `(N,)`."""
+    """-E[log D(x)] - E[log(1 - D(G(z)))], the negative of the paper's eq. 3."""
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
@@ -19,4 +25,32 @@ def minimax(fake: Tensor) -> Tensor:
     return -F.softplus(fake).mean()
 
 
-GENERATOR_LOSSES = {"non_saturating": non_saturating, "minimax": minimax}
+def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))] (Lim and Ye 2017): what is told apart by 1 pulls no more."""
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def hinge_generator(fake: Tensor) -> Tensor:
+    """-E[D(G(z))]."""
+    return -fake.mean()
+
+
+# by gan.loss: of D on (real, fake) and of G on fake
+LOSSES = {
+    "non_saturating": (discriminator_loss, non_saturating),
+    "minimax": (discriminator_loss, minimax),
+    "hinge": (hinge_discriminator, hinge_generator),
+}
+
+
+def r1_penalty(discriminator: nn.Module, images: Tensor, labels: Tensor, policies: tuple[str, ...] = ()) -> Tensor:
+    """E[|dD/dx|^2] / 2 at real images `(N, 1, S, S)`, through the augmentation (Mescheder et al. 2018, R1).
+
+    In float32 whatever the precision of the run: squares of small gradients are lost in half precision.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        images = images.float().detach().requires_grad_()
+        logits = discriminator(augment(images, policies), labels)
+        # one logit an image: a discriminator with K counts by their mean
+        (gradient,) = torch.autograd.grad(logits.view(len(images), -1).mean(1).sum(), images, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean() / 2

@@ -8,7 +8,8 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from steeldefect.gan.losses import GENERATOR_LOSSES, discriminator_loss
+from steeldefect.gan.augment import augment
+from steeldefect.gan.losses import LOSSES, r1_penalty
 from steeldefect.gan.networks import PerClass, build_discriminator, build_generator
 from steeldefect.runs.errors import UserError
 
@@ -34,9 +35,9 @@ class AdversarialModule(LightningModule):
         self.generator = build_generator(gan, classes).to(memory_format=torch.channels_last)
         self.discriminator = build_discriminator(gan, classes).to(memory_format=torch.channels_last)
         self.average = deepcopy(self.generator).requires_grad_(False).eval()
-        self.generator_loss = GENERATOR_LOSSES[gan["loss"]]
-        # one pass over real and fake together is cheaper; batch statistics would mix them, so not with BN in D
-        self.one_pass = gan["discriminator"]["norm"] == "none"
+        self.discriminator_loss, self.generator_loss = LOSSES[gan["loss"]]
+        self.policies = tuple(gan["discriminator"]["augment"])
+        self.batch_classes: list[int] = []
         self.register_buffer("sums", torch.zeros(len(CURVES)), persistent=False)
         self.register_buffer("first_bad", torch.full((), -1, dtype=torch.int64), persistent=False)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
@@ -46,25 +47,27 @@ class AdversarialModule(LightningModule):
         options = self.gan["optimizer"]
         # floats: Adam refuses [0, 0.99], an int beside a float
         lr, betas = float(options["lr"]), (float(options["betas"][0]), float(options["betas"][1]))
-        networks = (self.discriminator, self.generator)
-        return [torch.optim.Adam(net.parameters(), lr=lr, betas=betas, fused=True) for net in networks]
+        lr_d = lr if options["lr_discriminator"] is None else float(options["lr_discriminator"])
+        networks = ((self.discriminator, lr_d), (self.generator, lr))
+        return [torch.optim.Adam(net.parameters(), lr=rate, betas=betas, fused=True) for net, rate in networks]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         real, labels = batch
         optimizer_d, optimizer_g = cast(list[Any], self.optimizers())
-        generator, discriminator = self._networks(labels)
+        generator, discriminator = self._networks(batch_idx)
         fake = generator(torch.randn(len(real), self.gan["latent_dim"], device=real.device), labels)
 
         # D: real against fake
-        real_logits, fake_logits = self._judge(discriminator, real, fake.detach(), labels)
-        loss_d = discriminator_loss(real_logits, fake_logits)
+        real_logits, fake_logits = judge(discriminator, real, fake.detach(), labels, self.policies)
+        loss_d = self.discriminator_loss(real_logits, fake_logits)
+        objective = self._penalised(loss_d, discriminator, real, labels)
         optimizer_d.zero_grad()
-        self.manual_backward(loss_d)
+        self.manual_backward(objective)
         optimizer_d.step()
 
         # G: the same fakes, judged by the new D, whose own gradients are not needed
         discriminator.requires_grad_(False)
-        loss_g = self.generator_loss(discriminator(fake, labels).float())
+        loss_g = self.generator_loss(discriminator(augment(fake, self.policies), labels).float())
         optimizer_g.zero_grad()
         self.manual_backward(loss_g)
         optimizer_g.step()
@@ -74,9 +77,17 @@ class AdversarialModule(LightningModule):
         with torch.no_grad():
             right = [(real_logits > 0).float().mean(), (fake_logits < 0).float().mean()]
             self.sums += torch.stack([loss_d.detach(), loss_g.detach(), *right])
-            bad = ~torch.isfinite(loss_d + loss_g) & (self.first_bad < 0)
+            bad = ~torch.isfinite(objective + loss_g) & (self.first_bad < 0)
             self.first_bad.copy_(torch.where(bad, self.step, self.first_bad))
             self.step += 1
+
+    def _penalised(self, loss: Tensor, discriminator: nn.Module, real: Tensor, labels: Tensor) -> Tensor:
+        """`loss` + gamma R1, at every k-th step and then k-fold ("lazy", Karras et al. 2020, appendix B)."""
+        gamma, every = self.gan["discriminator"]["r1_gamma"], self.gan["discriminator"]["r1_every"]
+        # Lightning counts the steps of both optimizers, on the host
+        if not gamma or self.global_step // 2 % every:
+            return loss
+        return loss + gamma * every * r1_penalty(discriminator, real, labels, self.policies)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -87,20 +98,16 @@ class AdversarialModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.average.eval()
+        if isinstance(self.generator, PerClass):
+            datamodule: Any = cast(Any, self.trainer).datamodule
+            self.batch_classes = datamodule.batch_classes(self.current_epoch)
 
-    def _networks(self, labels: Tensor) -> tuple[nn.Module, nn.Module]:
+    def _networks(self, batch_idx: int) -> tuple[nn.Module, nn.Module]:
         if isinstance(self.generator, PerClass) and isinstance(self.discriminator, PerClass):
-            label = int(labels[0])  # small networks of one class each: the choice is the host's
+            # small networks of one class each: the choice is the host's, and it knows the order of the epoch
+            label = self.batch_classes[batch_idx]
             return self.generator.of(label), self.discriminator.of(label)
         return self.generator, self.discriminator
-
-    def _judge(self, discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.one_pass:
-            return discriminator(real, labels).float(), discriminator(fake, labels).float()
-        both = torch.cat([real, fake.to(real.dtype)]).contiguous(memory_format=torch.channels_last)
-        logits = discriminator(both, torch.cat([labels, labels])).float()
-        real_logits, fake_logits = logits.chunk(2)
-        return real_logits, fake_logits
 
     def failed_step(self) -> int | None:
         """The first update with a loss that is not finite; waits for the device."""
@@ -131,3 +138,15 @@ class AdversarialModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
+
+
+def judge(
+    discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor, policies: tuple[str, ...] = ()
+) -> tuple[Tensor, Tensor]:
+    """Logits of real and of fake images of the same labels, float32, both through the augmentation; one pass or two."""
+    if not discriminator.one_pass:
+        real_logits, fake_logits = (discriminator(augment(images, policies), labels) for images in (real, fake))
+    else:
+        both = augment(torch.cat([real, fake.to(real.dtype)]), policies).contiguous(memory_format=torch.channels_last)
+        real_logits, fake_logits = discriminator(both, torch.cat([labels, labels])).chunk(2)
+    return real_logits.float(), fake_logits.float()

@@ -15,6 +15,21 @@ MEASURED = (
     *("draws", "neighbours", "feature_size", "copies_images", "copies_min_overlap", "copies_transforms"),
     *("gan_train_images", "on_test"),
 )
+# Keys that came later, with the value under which everything is as it was before them: left out at that value, so that
+# the ids of what was made before still hold. A value here is never changed.
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "optimizer": {"lr_discriminator": None},
+    "generator": {"upsampling": "deconvolution", "class_input": "concat"},
+    "discriminator": {
+        "kind": "convolutional",
+        "input_gain": 1.0,
+        "spectral_norm": False,
+        "minibatch_std": False,
+        "augment": [],
+        "r1_gamma": 0,
+        "r1_every": 16,
+    },
+}
 
 
 def split_identity(settings: Mapping[str, Any], content: str, scenes_id: str | None) -> dict[str, Any]:
@@ -37,7 +52,7 @@ def gan_identity(settings: Mapping[str, Any], split_id: str, precision: str) -> 
         "recipe": RECIPES["gan"],
         "split": split_id,
         "real_per_class": settings["real_per_class"],
-        "gan": _without(settings["gan"], LEFT_OUT["gan"]),
+        "gan": _without_neutral(_without(settings["gan"], LEFT_OUT["gan"])),
         "seed": settings["gan_seed"],
         "precision": precision,
     }
@@ -158,3 +173,11 @@ def _training(settings: Mapping[str, Any], precision: str, weights: str | None) 
 
 def _without(part: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     return {key: value for key, value in part.items() if key not in keys}
+
+
+def _without_neutral(gan: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {
+        part: {key: value for key, value in gan[part].items() if key not in neutral or value != neutral[key]}
+        for part, neutral in NEUTRAL.items()
+    }
+    return {**gan, **kept}

@@ -11,6 +11,7 @@ from steeldefect.runs.errors import UserError, nearest, require
 
 AUGMENTS = ("none", "classical")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+POLICIES = ("brightness", "contrast", "flip", "translation", "cutout")  # of gan.discriminator.augment
 SCHEDULES = ("fixed_steps", "paper")
 ORG20_SHARE = 0.8  # paper: section 4.3, the winning mix; its updates are the budget of schedule=fixed_steps
 
@@ -70,23 +71,18 @@ def _check_gan(gan: Mapping[str, Any]) -> None:
         _whole(f"gan.{key}", gan[key])
     require(gan["updates"] is None or _is_whole(gan["updates"]), f"gan.updates={gan['updates']}: null or at least 1")
     _among("gan.conditioning", gan["conditioning"], ("conditional", "per_class"))
-    _among("gan.loss", gan["loss"], ("non_saturating", "minimax"))
-    _positive("gan.optimizer.lr", gan["optimizer"]["lr"])
-    betas = gan["optimizer"]["betas"]
+    _among("gan.loss", gan["loss"], ("non_saturating", "minimax", "hinge"))
+    optimizer = gan["optimizer"]
+    _positive("gan.optimizer.lr", optimizer["lr"])
+    if optimizer["lr_discriminator"] is not None:
+        _positive("gan.optimizer.lr_discriminator", optimizer["lr_discriminator"])
+    betas = optimizer["betas"]
     require(
         len(betas) == 2 and all(_number(beta) and 0 <= beta < 1 for beta in betas),
         f"gan.optimizer.betas={betas}: two numbers in [0, 1)",
     )
-    keep = gan["discriminator"]["keep_probability"]
-    require(_number(keep) and 0 < keep <= 1, f"gan.discriminator.keep_probability={keep}: must lie in (0, 1]")
-    for part in ("generator", "discriminator"):
-        _among(f"gan.{part}.kernel", gan[part]["kernel"], (3, 4))
-        _among(f"gan.{part}.norm", gan[part]["norm"], ("batch", "none"))
-        _among(f"gan.{part}.activation", gan[part]["activation"], ("relu", "elu", "leaky_relu"))
-        _among(f"gan.{part}.init", gan[part]["init"], ("normal", "critical"))
-        _whole(f"gan.{part}.base_channels", gan[part]["base_channels"])
-    std = gan["generator"]["embedding_std"]
-    require(_number(std) and std >= 0, f"gan.generator.embedding_std={std}: must be a number from 0 up")
+    _check_generator(gan["generator"])
+    _check_discriminator(gan["discriminator"])
     decay = gan["ema_decay"]
     require(_number(decay) and 0 <= decay < 1, f"gan.ema_decay={decay}: must lie in [0, 1)")
 
@@ -111,6 +107,52 @@ def _check_quality(quality: Mapping[str, Any], real_per_class: int | None) -> No
     share = quality["collapsed_below"]
     require(_number(share) and 0 <= share <= 1, f"quality.collapsed_below={share}: must lie in [0, 1]")
     require(isinstance(quality["on_test"], bool), f"quality.on_test={quality['on_test']}: true or false")
+
+
+def _check_generator(options: Mapping[str, Any]) -> None:
+    _check_layers("generator", options)
+    _among("gan.generator.upsampling", options["upsampling"], ("deconvolution", "resize"))
+    _among("gan.generator.class_input", options["class_input"], ("concat", "conditional_norm"))
+    require(
+        options["class_input"] == "concat" or options["norm"] == "batch",
+        f"gan.generator.norm={options['norm']}: gan.generator.class_input=conditional_norm needs norm=batch",
+    )
+    _from_zero("gan.generator.embedding_std", options["embedding_std"])
+
+
+def _check_discriminator(options: Mapping[str, Any]) -> None:
+    _among("gan.discriminator.kind", options["kind"], ("convolutional", "projected"))
+    _flag("gan.discriminator.spectral_norm", options["spectral_norm"])
+    policies = options["augment"]
+    require(isinstance(policies, list), f"gan.discriminator.augment={policies}: must be a list such as [contrast,flip]")
+    for policy in policies:
+        _among("gan.discriminator.augment", policy, POLICIES)
+    require(len(set(policies)) == len(policies), f"gan.discriminator.augment={policies}: names one policy twice")
+    _from_zero("gan.discriminator.r1_gamma", options["r1_gamma"])
+    _whole("gan.discriminator.r1_every", options["r1_every"])
+    if options["kind"] == "projected":
+        size = options["feature_size"]
+        require(
+            _is_whole(size) and math.log2(size).is_integer() and size >= 32,
+            f"gan.discriminator.feature_size={size}: must be a power of two from 32 up (the features halve it five times)",
+        )
+        _whole("gan.discriminator.projection_channels", options["projection_channels"])
+        _whole("gan.discriminator.head_channels", options["head_channels"])
+        return
+    _check_layers("discriminator", options)
+    _positive("gan.discriminator.input_gain", options["input_gain"])
+    _flag("gan.discriminator.minibatch_std", options["minibatch_std"])
+    keep = options["keep_probability"]
+    require(_number(keep) and 0 < keep <= 1, f"gan.discriminator.keep_probability={keep}: must lie in (0, 1]")
+
+
+def _check_layers(part: str, options: Mapping[str, Any]) -> None:
+    """What generator and convolutional discriminator have alike."""
+    _among(f"gan.{part}.kernel", options["kernel"], (3, 4))
+    _among(f"gan.{part}.norm", options["norm"], ("batch", "none"))
+    _among(f"gan.{part}.activation", options["activation"], ("relu", "elu", "leaky_relu"))
+    _among(f"gan.{part}.init", options["init"], ("normal", "critical"))
+    _whole(f"gan.{part}.base_channels", options["base_channels"])
 
 
 def _seeded(settings: dict[str, Any]) -> dict[str, Any]:
@@ -218,6 +260,14 @@ def _whole(key: str, value: Any) -> None:
 
 def _positive(key: str, value: Any) -> None:
     require(_number(value) and value > 0, f"{key}={value}: must be a number above 0")
+
+
+def _from_zero(key: str, value: Any) -> None:
+    require(_number(value) and value >= 0, f"{key}={value}: must be a number from 0 up")
+
+
+def _flag(key: str, value: Any) -> None:
+    require(isinstance(value, bool), f"{key}={value}: must be true or false")
 
 
 def _among(key: str, value: Any, choices: tuple[Any, ...]) -> None:

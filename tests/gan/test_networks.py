@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from steeldefect.gan.layers import ConditionalBatchNorm2d, MinibatchStd, ResizeConvolution
 from steeldefect.gan.networks import Discriminator, build_discriminator, build_generator
 from tests.conftest import Compose
 
@@ -26,7 +27,7 @@ def test_shapes_of_table_1_at_256_px(composed: Compose) -> None:
 
 
 @pytest.mark.parametrize("size", [16, 64])
-@pytest.mark.parametrize("name", ["edcgan", "dcgan"])
+@pytest.mark.parametrize("name", ["edcgan", "dcgan", "edcgan_plus"])
 @pytest.mark.parametrize("conditioning", ["conditional", "per_class"])
 def test_networks_follow_the_image_size(composed: Compose, size: int, name: str, conditioning: str) -> None:
     gan = composed("train_gan", f"gan={name}", f"gan.image_size={size}", f"gan.conditioning={conditioning}").gan
@@ -37,6 +38,7 @@ def test_networks_follow_the_image_size(composed: Compose, size: int, name: str,
     labels = torch.ones(4, dtype=torch.int64)
     images = generator(torch.randn(4, 100), labels)
     assert images.shape == (4, 1, size, size)
+    assert any(isinstance(layer, ResizeConvolution) for layer in generator.modules()) == (name == "edcgan_plus")
     assert images.abs().max() <= 1
     assert discriminator(images, labels).shape == (4,)
 
@@ -84,3 +86,52 @@ def test_z_moves_the_image_more_than_the_class_does_at_the_start(composed: Compo
             images = build_generator(gan, 6)(torch.randn(120, 100), labels).reshape(6, 20, -1)
         spread[std] = (images.std(1).mean() / images.mean(1).std(0).mean()).item()
     assert spread[0.1] > 3 and spread[0.1] > 2 * spread[1.0]
+
+
+def test_class_enters_the_normalisation_of_edcgan_plus_and_z_moves_the_image_more(composed: Compose) -> None:
+    torch.manual_seed(0)
+    generator = build_generator(composed("train_gan", "gan=edcgan_plus", "gan.image_size=16").gan, 6)
+    assert generator.embedding is None
+    assert [layer.scale.num_embeddings for layer in generator.layers if isinstance(layer, ConditionalBatchNorm2d)] == [
+        6,
+        6,
+    ]
+    z, labels = torch.randn(120, 100), torch.arange(6).repeat_interleave(20)
+    with torch.no_grad():
+        images = generator(z, labels).reshape(6, 20, -1)
+        assert not torch.equal(generator.eval()(z[:1], labels[:1]), generator(z[:1], labels[-1:]))
+    assert images.std(1).mean() > 2 * images.mean(1).std(0).mean()
+
+
+def test_minibatch_std_joins_the_last_convolution_and_parts_real_from_fake(composed: Compose) -> None:
+    for name, one_pass in (("edcgan", True), ("edcgan_plus", False), ("dcgan", False)):
+        discriminator = build_discriminator(composed("train_gan", f"gan={name}", "gan.image_size=16").gan, 6)
+        assert discriminator.one_pass == one_pass
+    layers = list(build_discriminator(composed("train_gan", "gan=edcgan_plus", "gan.image_size=64").gan, 6).layers)
+    place = next(i for i, layer in enumerate(layers) if isinstance(layer, MinibatchStd))
+    assert layers[place + 1].in_channels == 129
+    assert not any(isinstance(layer, nn.Conv2d) for layer in layers[place + 2 :])
+
+
+def test_spectral_norm_holds_the_largest_singular_value_at_one(composed: Compose) -> None:
+    torch.manual_seed(0)
+    largest = {}
+    for wanted in ("true", "false"):
+        overrides = ["gan=edcgan_plus", "gan.image_size=16", f"gan.discriminator.spectral_norm={wanted}"]
+        discriminator = build_discriminator(composed("train_gan", *overrides).gan, 6).train()
+        for _ in range(30):  # a power iteration each
+            discriminator(torch.randn(4, 1, 16, 16), torch.zeros(4, dtype=torch.int64))
+        weights = [layer.weight for layer in discriminator.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+        largest[wanted] = [torch.linalg.matrix_norm(weight.flatten(1), 2).item() for weight in weights]
+    assert largest["true"] == pytest.approx([1.0] * 3, abs=0.05)
+    assert max(largest["false"]) > 1.5
+
+
+def test_input_gain_stretches_the_images_in_front_of_d(composed: Compose) -> None:
+    images, labels = torch.rand(2, 1, 16, 16), torch.zeros(2, dtype=torch.int64)
+    logits = []
+    for gain, seen in ((1.0, 4 * images), (4.0, images)):
+        torch.manual_seed(0)
+        gan = composed("train_gan", "gan.image_size=16", f"gan.discriminator.input_gain={gain}").gan
+        logits.append(build_discriminator(gan, 6).eval()(seen, labels))
+    assert torch.equal(logits[0], logits[1])

@@ -46,7 +46,8 @@ class Losses(Callback):
             self.seen.append([float(outputs["loss"])])
 
 
-CASES = ["edcgan", "dcgan", "edcgan-per_class", "mobilenet_v2", "vgg16_bn", "resnet19", "resnet18", "small_cnn"]
+GANS = ["edcgan", "dcgan", "edcgan_plus", "projected"]
+CASES = [*GANS, "edcgan-per_class", "mobilenet_v2", "vgg16_bn", "resnet19", "resnet18", "small_cnn"]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -54,8 +55,9 @@ def test_first_losses(composed: Compose, tmp_path: Path, case: str) -> None:
     seed_everything(0)
     module: AdversarialModule | ClassifierModule
     name, _, conditioning = case.partition("-")
-    if "gan" in name:
+    if name in GANS:
         overrides = [f"gan={name}", "scale=smoke", f"gan.conditioning={conditioning or 'conditional'}"]
+        overrides += ["gan.discriminator.feature_size=32"] if name == "projected" else []
         settings = plain(composed("train_gan", *overrides))
         module, limits = AdversarialModule(settings["gan"], 3), {"max_steps": 2 * STEPS, "max_epochs": -1}
     else:
@@ -63,7 +65,7 @@ def test_first_losses(composed: Compose, tmp_path: Path, case: str) -> None:
         module = ClassifierModule(settings["classifier"], settings["optimizer"], 3)
         limits = {"max_steps": STEPS, "max_epochs": -1}
     losses = Losses()
-    size = 16 if "gan" in name else 32
+    size = 16 if name in GANS else 32
     fit(module, data(size), settings, tmp_path, "32-true", 1, case, [], limits, [losses])
     golden = json.loads(FILE.read_text()) if FILE.exists() else {}
     if os.environ.get("STEELDEFECT_UPDATE_GOLDEN") == "1":

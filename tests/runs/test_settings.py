@@ -52,7 +52,7 @@ def test_scale_paper_shows_every_value_of_the_paper(composed: Compose) -> None:
     assert gan["split"]["test_fraction"] == 0.3 and gan["split"]["validation_fraction"] == 0
     assert gan["gan"]["image_size"] == 256 and gan["gan"]["latent_dim"] == 100
     assert gan["gan"]["epochs"] == 800 and gan["gan"]["batch_size"] == 128
-    assert gan["gan"]["optimizer"] == {"lr": 1e-4, "betas": [0.8, 0.99]}
+    assert gan["gan"]["optimizer"] == {"lr": 1e-4, "betas": [0.8, 0.99], "lr_discriminator": None}
     assert gan["bank"]["count"] == 8000
     cell = plain(composed("train_classifier", "scale=paper"))
     assert cell["optimizer"] == {"lr": 1e-3, "momentum": 0.9, "batch_size": 128}
@@ -109,7 +109,17 @@ def test_judges_get_the_updates_of_both_phases_whatever_the_phases_of_the_cells(
         ("gan.optimizer.betas=[0.8]", r"gan\.optimizer\.betas=\[0\.8\]: two numbers"),
         ("gan.discriminator.keep_probability=0", r"keep_probability=0: must lie in \(0, 1\]"),
         ("gan.generator.embedding_std=-1", r"gan\.generator\.embedding_std=-1: must be a number from 0 up"),
-        ("gan.loss=wasserstein", r"gan\.loss=wasserstein: choices: minimax, non_saturating"),
+        ("gan.loss=wasserstein", r"gan\.loss=wasserstein: choices: hinge, minimax, non_saturating"),
+        ("gan.optimizer.lr_discriminator=0", r"gan\.optimizer\.lr_discriminator=0: must be a number above 0"),
+        ("gan.generator.upsampling=bilinear", r"gan\.generator\.upsampling=bilinear: choices: deconvolution, resize"),
+        ("gan.discriminator.augment=[contrats]", r"gan\.discriminator\.augment=contrats: did you mean 'contrast'"),
+        ("gan.discriminator.augment=flip", r"gan\.discriminator\.augment=flip: must be a list"),
+        ("gan.discriminator.augment=[flip,flip]", r"names one policy twice"),
+        ("gan.discriminator.r1_gamma=-1", r"gan\.discriminator\.r1_gamma=-1: must be a number from 0 up"),
+        ("gan.discriminator.input_gain=0", r"gan\.discriminator\.input_gain=0: must be a number above 0"),
+        ("gan.discriminator.r1_every=0", r"gan\.discriminator\.r1_every=0: must be a whole number from 1 up"),
+        ("gan.discriminator.minibatch_std=1", r"gan\.discriminator\.minibatch_std=1: must be true or false"),
+        ("gan.discriminator.kind=projection", r"gan\.discriminator\.kind=projection: did you mean 'projected'"),
         ("real_per_class=0", r"real_per_class=0: must be null or at least 1"),
         ("phases.retrain.updates=0", r"phases\.retrain\.updates=0"),
         ("bank.count=-1", r"bank\.count=-1"),
@@ -127,3 +137,22 @@ def test_judges_get_the_updates_of_both_phases_whatever_the_phases_of_the_cells(
 def test_bad_values_are_answered_with_key_and_value(composed: Compose, override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         plain(composed("train_classifier", override))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["gan=projected", "gan.discriminator.feature_size=48"], r"feature_size=48: must be a power of two from 32 up"),
+        (
+            ["gan=projected", "gan.discriminator.head_channels=0"],
+            r"gan\.discriminator\.head_channels=0: must be a whole",
+        ),
+        (
+            ["gan=edcgan_plus", "gan.generator.norm=none"],
+            r"gan\.generator\.norm=none: .*conditional_norm needs norm=batch",
+        ),
+    ],
+)
+def test_values_that_do_not_go_together_are_answered_too(composed: Compose, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plain(composed("train_classifier", *overrides))

@@ -1,0 +1,77 @@
+import pytest
+from omegaconf import OmegaConf
+
+from steeldefect.runs.identities import NEUTRAL, gan_identity
+from steeldefect.runs.identity import digest
+from steeldefect.runs.settings import plain
+from tests.conftest import ROOT, Compose
+
+
+def gan_id(composed: Compose, *overrides: str) -> str:
+    return digest(gan_identity(plain(composed("train_gan", *overrides)), "split", "32-true"))
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "expected"),
+    [
+        ("edcgan", "smoke", "eaad2adad7ee"),
+        ("edcgan", "cpu", "8676a6688150"),
+        ("edcgan", "paper", "39a6a7fd1e8d"),
+        ("dcgan", "cpu", "0de11b95b278"),
+    ],
+)
+def test_keys_that_came_later_leave_ids_as_they_were(composed: Compose, name: str, scale: str, expected: str) -> None:
+    """The ids of recipe 2 before gan=edcgan_plus existed: its keys are left out at their neutral values."""
+    assert gan_id(composed, f"gan={name}", f"scale={scale}") == expected
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "gan.optimizer.lr_discriminator=4e-4",
+        "gan.generator.upsampling=resize",
+        "gan.generator.class_input=conditional_norm",
+        "gan.discriminator.input_gain=4",
+        "gan.discriminator.spectral_norm=true",
+        "gan.discriminator.minibatch_std=true",
+        "gan.discriminator.augment=[flip]",
+        "gan.discriminator.r1_gamma=1",
+        "gan.discriminator.r1_every=8",
+    ],
+)
+def test_every_ingredient_has_a_say_in_the_id(composed: Compose, override: str) -> None:
+    assert gan_id(composed, override) != gan_id(composed)
+
+
+def test_the_neutral_values_are_those_of_edcgan_and_dcgan(composed: Compose) -> None:
+    for name in ("edcgan", "dcgan"):
+        gan = plain(composed("train_gan", f"gan={name}"))["gan"]
+        assert {part: {key: gan[part][key] for key in keys} for part, keys in NEUTRAL.items()} == NEUTRAL
+
+
+def test_an_ablation_is_edcgan_plus_but_for_one_value(composed: Compose) -> None:
+    """Each of the experiment's gans; its name is its config's, and one value beside it differs, each time another one."""
+    declared = OmegaConf.load(ROOT / "conf" / "experiment" / "gan_ablation.yaml").hydra.sweeper.params.gan
+    names = [name.strip() for name in declared.split(",")]
+    on_disk = {path.stem for path in (ROOT / "conf" / "gan").glob("edcgan_plus*.yaml")}
+    assert set(names) == on_disk and len(names) == len(on_disk)
+    full = flat(plain(composed("train_gan", "gan=edcgan_plus"))["gan"])
+    changes = []
+    for name in names:
+        gan = flat(plain(composed("train_gan", f"gan={name}"))["gan"])
+        assert gan.pop("name") == name
+        changes.append({key: value for key, value in gan.items() if value != full[key]})
+    assert [len(change) for change in changes] == [0] + [1] * (len(names) - 1)
+    assert all(changes.count(change) == 1 for change in changes)
+
+
+def test_projected_has_the_generator_of_edcgan_plus(composed: Compose) -> None:
+    plus, projected = (plain(composed("train_gan", f"gan={name}"))["gan"] for name in ("edcgan_plus", "projected"))
+    assert plus["generator"] == projected["generator"]
+
+
+def flat(part: dict, prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in part.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
