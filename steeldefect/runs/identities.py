@@ -1,14 +1,21 @@
 """The hashed part of each stage: all that determines its result, and the ids of what it is made from.
 
-What cannot change a result is left out here and nowhere else (`LEFT_OUT`). `RECIPES` is raised by one where a
+What cannot change a result is left out here and nowhere else (`LEFT_OUT`, `NEUTRAL`). `RECIPES` is raised by one where a
 change of the code alters a stage's results; the report refuses to mix recipes in one table.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from steeldefect.runs.mixes import keeps_originals
+
 RECIPES = {"split": 1, "gan": 2, "bank": 1, "initial": 1, "cell": 1}
 LEFT_OUT = {"gan": ("sheet_every",), "classifier": ("cpu_precision", "weights")}
+# keys that came later: at this value a stage is what it was without them, so it keeps its id
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "mix": {"kind": "bank", "total": None, "seed": None},
+    "cell": {"select": "last", "evaluate": "test"},
+}
 
 
 def split_identity(settings: Mapping[str, Any], content: str, scenes_id: str | None) -> dict[str, Any]:
@@ -51,14 +58,14 @@ def bank_identity(settings: Mapping[str, Any], gan_id: str, split_id: str, count
 def initial_identity(
     settings: Mapping[str, Any], split_id: str, bank_id: str | None, updates: int, precision: str, weights: str | None
 ) -> dict[str, Any]:
-    """Phase `initial` is shared by all mixes that keep the originals: the mix is no part of it."""
-    share = settings["mix"]["synthetic_share"]
+    """Phase `initial` is shared by all mixes that keep the originals: the mix is no part of it, `augment` is."""
+    mix = {key: value for key, value in _mix(settings).items() if key != "synthetic_share"}
     return {
         "stage": "initial",
         "recipe": RECIPES["initial"],
         "split": split_id,
         "real_per_class": settings["real_per_class"],
-        "synthetic": {"bank": bank_id, "balance": settings["mix"]["balance"]} if share == 1 else None,
+        "synthetic": None if keeps_originals(settings["mix"]) else {"bank": bank_id, **mix},
         **_training(settings, precision, weights),
         "updates": updates,
     }
@@ -78,10 +85,11 @@ def cell_identity(
         "recipe": RECIPES["cell"],
         "split": split_id,
         "real_per_class": settings["real_per_class"],
-        "mix": dict(settings["mix"]),
+        "mix": _mix(settings),
         "bank": bank_id,
         "initial": initial_id,
         **_training(settings, precision, weights),
+        **_unless_neutral({key: settings[key] for key in NEUTRAL["cell"]}, NEUTRAL["cell"]),
         "updates": updates,
     }
 
@@ -94,6 +102,14 @@ def _training(settings: Mapping[str, Any], precision: str, weights: str | None) 
         "seed": settings["train_seed"],
         "precision": precision,
     }
+
+
+def _mix(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return _unless_neutral(settings["mix"], NEUTRAL["mix"])
+
+
+def _unless_neutral(part: Mapping[str, Any], neutral: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key not in neutral or value != neutral[key]}
 
 
 def _without(part: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

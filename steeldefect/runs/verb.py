@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import hydra
@@ -11,7 +12,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from steeldefect.runs.errors import UserError
+from steeldefect.runs.errors import Held, UserError
+from steeldefect.runs.sweep import put_off
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +27,15 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @hydra.main(version_base="1.3", config_path=_conf(), config_name=config_name)
         def main(cfg: DictConfig) -> None:
+            sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
             try:
                 task(cfg)
             except UserError as error:
+                if sweeping and isinstance(error, Held) and put_off(partial(task, cfg)):
+                    log.warning("%s. The sweep goes on and comes back to it", error)
+                    return
                 log.error("%s", error)
-                if HydraConfig.get().mode == RunMode.MULTIRUN or os.environ.get("HYDRA_FULL_ERROR") == "1":
+                if sweeping or os.environ.get("HYDRA_FULL_ERROR") == "1":
                     raise
                 sys.exit(2)
 
