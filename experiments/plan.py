@@ -29,17 +29,18 @@ def parts(study: str) -> list[tuple[str, dict[str, str]]]:
     return [(name, {key: str(value) for key, value in config.hydra.sweeper.params.items()}) for name, config in found]
 
 
-def grid(declared: dict[str, str], instead: dict[str, Any]) -> Iterator[list[str]]:
-    """Every combination of the declared grid as overrides, with what `sweep` gives in its place."""
+def grid(declared: dict[str, str], given: list[str], instead: dict[str, Any]) -> Iterator[list[str]]:
+    """Every combination of the declared grid as overrides, with what the command line gives in its place."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    given = {key: ",".join(map(str, value)) for key, value in instead.items() if value is not None}
-    lines = [f"{key}={value}" for key, value in (declared | given).items()]
-    overrides = OverridesParser.create().parse_overrides(lines)
+    lines = {key: f"{key}={value}" for key, value in declared.items()}
+    lines |= {override.split("=", 1)[0].lstrip("+~"): override for override in given}
+    lines |= {key: f"{key}={','.join(map(str, value))}" for key, value in instead.items() if value is not None}
+    overrides = OverridesParser.create().parse_overrides(list(lines.values()))
     axes = [
         [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()]
         if o.is_sweep_override()
-        else [f"{o.key_or_group}={o.get_value_string()}"]
+        else [str(o.input_line)]
         for o in overrides
     ]
     for combination in itertools.product(*axes):
@@ -80,9 +81,9 @@ def main(cfg: DictConfig) -> None:
     # what a split warns of is said where it is made
     logging.getLogger("steeldefect.data.splits").setLevel(logging.ERROR)
     cells = [
-        planned(compose("train_classifier", [f"experiment={name}", *given, *overrides]))
+        planned(compose("train_classifier", [f"experiment={name}", *overrides]))
         for name, declared in parts(cfg.study)
-        for overrides in grid(declared, OmegaConf.to_container(cfg.sweep))
+        for overrides in grid(declared, given, OmegaConf.to_container(cfg.sweep))
     ]
     artifacts = Path(cfg.artifacts)
     plan = Plan(cells, read(artifacts), Costs(artifacts, RESULTS))

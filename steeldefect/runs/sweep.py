@@ -49,6 +49,7 @@ class SweepPosition(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         os.environ.pop(VARIABLE, None)
+        _home.clear()
 
 
 def put_off(task: Callable[[], None]) -> bool:
