@@ -19,7 +19,7 @@ SAID = $(filter-out file,$(origin CLASSIFIERS))
 GRID = $(if $(SAID),classifier=$(CLASSIFIERS)) $(if $(MIXES),mix=$(MIXES))
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test lint format audit split gan bank table2 table3 controls low-data choose-lr plan report \
+.PHONY: help setup demo test lint format audit split gan bank table2 table3 inflation controls low-data choose-lr plan report \
 	status clean clean-artifacts
 .DEFAULT_GOAL := help
 
@@ -74,6 +74,11 @@ table3: bank ## classifiers over three mixes, then the report
 	$(RUN)/train_classifier.py -m experiment=table3 classifier=$(CLASSIFIERS) replicate=$(REPLICATES) $(BASE)
 	$(RUN)/report.py study=table3 'output=$${artifacts}/report/table3' grid.classifiers=[$(CLASSIFIERS)] \
 		grid.replicates=[$(REPLICATES)] $(BASE)
+
+inflation: $(STAMP) ## what a leaking split pretends: random against grouped, originals alone
+	$(RUN)/train_classifier.py -m experiment=inflation replicate=$(REPLICATES) dataset=$(DATA) scale=$(SCALE) $(ARGS)
+	$(RUN)/report.py study=inflation 'output=$${artifacts}/report/inflation' 'where={dataset: $(DATA), scale: $(SCALE)}' \
+		grid.replicates=[$(REPLICATES)] dataset=$(DATA) scale=$(SCALE) $(ARGS)
 
 controls: bank ## originals, bank and their controls, then the report
 	failed=0; for part in $(PARTS); do \

@@ -14,6 +14,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 @verb("report")
 def main(cfg: DictConfig) -> None:
     from steeldefect.report.collect import collect
+    from steeldefect.report.inflation import STUDY, write_inflation
     from steeldefect.report.terminal import show
     from steeldefect.report.write import Grid, declared, write_report
 
@@ -28,6 +29,10 @@ def main(cfg: DictConfig) -> None:
     )
     source, output = Path(cfg.source), Path(cfg.output)
     where = OmegaConf.to_container(cfg.where) if cfg.where else None
+    if cfg.study == STUDY:
+        show(write_inflation(collect(source), output, cfg.grid.replicates, where).rich())
+        log.info("report: %s", output / "README.md")
+        return
     report = write_report(collect(source), output, grid, Path(cfg.artifacts), cfg.study, where, cfg.figures)
     for table in report.table2 if cfg.study == "table2" else report.table3:
         show(table.rich())

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import WandbLogger
 
-from steeldefect.classify.metrics import evaluate
+from steeldefect.classify.metrics import by_overlap, evaluate
 from steeldefect.classify.module import ClassifierModule, logits_of
 from steeldefect.classify.parts import Part, added_part, phase_data
 from steeldefect.classify.record import Answers, Outcome, cell_record
@@ -141,10 +141,13 @@ def _outcome(
         labels = images.labels[part]
         return Answers(logits, labels, evaluate(logits, labels, len(images.classes)))
 
+    test = results(split.test) if settings["evaluate"] == "test" else None
+    if test is not None and context.overlapping is not None:
+        test.found["metrics"] |= by_overlap(test.logits, test.labels, context.overlapping)
     sample = torch.linspace(0, len(data.labels) - 1, min(TRAIN_SAMPLE, len(data.labels))).round().long()
     predicted = logits_of(module, data.images.cpu()[sample], precision).argmax(1)
     return Outcome(
-        results(split.test) if settings["evaluate"] == "test" else None,
+        test,
         # in low data nothing may be chosen on these, so nobody sees them (protocol, "Low data")
         results(split.validation) if len(split.validation) and settings["real_per_class"] is None else None,
         float((predicted == data.labels.cpu()[sample]).float().mean()),
@@ -180,10 +183,11 @@ def _write_predictions(context: Context, test: Answers, path: Path) -> None:
     images, scenes = context.images, context.table.scenes if context.table else None
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "label", "scene", *(f"logit_{name}" for name in images.classes)])
-        for i, label, row in zip(context.split.test, test.labels, test.logits, strict=True):
-            scene = "" if scenes is None else int(scenes[i])
-            writer.writerow([images.names[i], images.classes[label], scene, *(f"{x:.5g}" for x in row)])
+        writer.writerow(["image", "label", "scene", "overlaps", *(f"logit_{name}" for name in images.classes)])
+        for k, (i, row) in enumerate(zip(context.split.test, test.logits, strict=True)):
+            shown = [images.names[i], images.classes[test.labels[k]], "" if scenes is None else int(scenes[i])]
+            shown.append("" if context.overlapping is None else int(context.overlapping[k]))
+            writer.writerow([*shown, *(f"{x:.5g}" for x in row)])
 
 
 def _log_results(logger: WandbLogger, record: dict[str, Any]) -> None:

@@ -108,7 +108,6 @@ def _all(values: Iterable[Any]) -> list[str]:
 
 def readme(study: str, collection: Collection, tables: Sequence[Arms], shown: Sequence[Table], path: Path) -> None:
     """README.md of a study; what was written by hand below the marker stays."""
-    by_hand = path.read_text().partition(KEPT)[2] if path.exists() else "\n"
     replicates = sorted({record["replicate"] for record in collection.records})
     lines = [
         f"# {study}\n",
@@ -119,9 +118,14 @@ def readme(study: str, collection: Collection, tables: Sequence[Arms], shown: Se
         *(f"## {table.title}\n\n{table.group.title}\n\n{table.markdown()}\n" for table in shown),
         provenance(collection),
         f"Written by `python experiments/report.py source=DIR output=DIR study={study}`.\n",
-        KEPT,
     ]
-    path.write_text("\n".join(lines) + by_hand)
+    write_kept(lines, path)
+
+
+def write_kept(lines: Sequence[str], path: Path) -> None:
+    """The lines, and below the marker what was written there by hand before."""
+    by_hand = path.read_text().partition(KEPT)[2] if path.exists() else "\n"
+    path.write_text("\n".join([*lines, KEPT]) + by_hand)
 
 
 def findings(arms: Arms) -> list[str]:

@@ -12,16 +12,21 @@ NORMAL = float(stats.norm.ppf(0.5 + LEVEL / 2))
 SCENE_AND_RUN = "scene x run"
 OVER_RUNS = "t over runs"
 ONE_RUN = "Wilson, one run"
+OVERLAP = {"accuracy_overlapping": 1, "accuracy_clean": 0}  # metric to the value of `overlaps` that it looks at
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What one run answered on its test part, one entry an image; a scene of -1 is not known."""
+    """What one run answered on its test part, one entry an image; a scene of -1 is not known.
+
+    overlaps: 1 where a training image shows the same surface, 0 where none does, -1 where that is not known.
+    """
 
     image: np.ndarray
     scene: np.ndarray
     label: np.ndarray
     predicted: np.ndarray
+    overlaps: np.ndarray
 
     @cached_property
     def clusters(self) -> np.ndarray:
@@ -55,12 +60,23 @@ def terms(tested: Answers, metric: str, n_classes: int, index: int | None = None
     if metric == "accuracy" and index is None:
         right = (tested.label == tested.predicted).astype(float)
         return (right - right.mean()) / len(right)
+    if metric in OVERLAP and index is None:
+        return _part_terms(tested, OVERLAP[metric])
     of_class = {"balanced_accuracy": "recall", "macro_f1": "f1"}.get(metric, metric)
     if of_class not in ("precision", "recall", "mean_pr", "f1"):
         return None
     if index is not None:
         return _class_terms(tested, of_class, index)
     return np.mean([_class_terms(tested, of_class, c) for c in range(n_classes)], axis=0)
+
+
+def _part_terms(tested: Answers, overlaps: int) -> np.ndarray | None:
+    """Of the accuracy on the images that overlap (1) or do not (0); the others do not move it."""
+    part = tested.overlaps == overlaps
+    if not part.any():
+        return None
+    right = (tested.label == tested.predicted).astype(float)
+    return np.where(part, right - right[part].mean(), 0.0) / part.sum()
 
 
 def _class_terms(tested: Answers, metric: str, index: int) -> np.ndarray:
@@ -82,6 +98,17 @@ def difference(one: Run, other: Run) -> Run:
     if not known or one.terms is None or other.terms is None:
         return Run(one.value - other.value)
     return Run(one.value - other.value, one.clusters, one.terms - other.terms)
+
+
+def unpaired(one: Run, other: Run) -> Run:
+    """The difference of two runs whose test images are different ones; a scene of both counts as one cluster."""
+    if one.terms is None or other.terms is None or one.clusters is None or other.clusters is None:
+        return Run(one.value - other.value)
+    return Run(
+        one.value - other.value,
+        np.concatenate([one.clusters, other.clusters]),
+        np.concatenate([one.terms, -other.terms]),
+    )
 
 
 def estimate(runs: Sequence[Run], fraction: bool = True, wilson: bool = False) -> Estimate:

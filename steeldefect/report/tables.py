@@ -238,7 +238,7 @@ def _arm_rows(study: str, arms: Arms, classifier: str, mix: str) -> Iterable[dic
         "mix": mix,
         "classifier": classifier,
     }
-    shared |= _sizes(arms, list(arm.trained.values())) | {"trained": str(bool(arm.trained)).lower()}
+    shared |= sizes(arms, list(arm.trained.values())) | {"trained": str(bool(arm.trained)).lower()}
     present = [metric for metric in OVERALL if any(metric in record["metrics"] for record in records)]
     wanted: list[tuple[str, int | None, str]] = [(metric, None, "") for metric in present]
     wanted += [(metric, index, "") for index in range(len(arms.classes)) for metric in PER_CLASS]
@@ -259,7 +259,7 @@ def _arm_rows(study: str, arms: Arms, classifier: str, mix: str) -> Iterable[dic
             yield row | {key: number(value, 1, 6) for key, value in figures.items()} | {"n_runs": found.n_runs}
 
 
-def _sizes(arms: Arms, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def sizes(arms: Arms, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Distinct test images and scenes; the counts of one run where no predictions are at hand."""
     tested = [arms.tested[record["id"]] for record in records if record["id"] in arms.tested]
     if not tested:
