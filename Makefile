@@ -98,8 +98,9 @@ choose-lr: $(STAMP) ## choose learning rates on development replicates, by valid
 	$(RUN)/choose_lr.py scale=$(SCALE)
 
 plan: $(STAMP) ## cells, cost and state of a study (STUDY=controls)
-	$(RUN)/plan.py study=$(STUDY) sweep.replicate=[$(REPLICATES)] $(if $(SAID),sweep.classifier=[$(CLASSIFIERS)]) \
-		$(if $(MIXES),sweep.mix=[$(MIXES)]) $(if $(filter low_data,$(STUDY)),real_per_class=$(K)) $(BASE)
+	$(RUN)/plan.py study=$(STUDY) $(if $(filter-out choose_lr,$(STUDY)),sweep.replicate=[$(REPLICATES)]) \
+		$(if $(SAID),sweep.classifier=[$(CLASSIFIERS)]) $(if $(MIXES),sweep.mix=[$(MIXES)]) \
+		$(if $(filter low_data,$(STUDY)),real_per_class=$(K)) $(BASE)
 
 report: $(STAMP) ## tables and figures from the records there are
 	$(RUN)/report.py $(BASE)

@@ -34,7 +34,8 @@ def kind_of(identity: Mapping[str, Any]) -> tuple[Kind, float] | None:
 
 def _classifier(of: Mapping[str, Any], optimizer: Mapping[str, Any], precision: str) -> Kind:
     own = of["classifier"]
-    how = f"{of['augment']} {precision} {own.get('width', '')}"
+    # augmentation is a small part of a step, so it makes no kind of its own
+    how = f"{precision} {own.get('width', '')}"
     return Kind("classifier", own["name"], own["image_size"], optimizer["batch_size"], how)
 
 

@@ -1,6 +1,6 @@
 """The hashed part of each stage: all that determines its result, and the ids of what it is made from.
 
-What cannot change a result is left out here and nowhere else (`LEFT_OUT`, `NEUTRAL`). `RECIPES` is raised by one where a
+What cannot change a result is left out here and nowhere else (`LEFT_OUT`, `NEUTRAL_CELL`). `RECIPES` is raised by one where a
 change of the code alters a stage's results; the report refuses to mix recipes in one table.
 """
 
@@ -11,8 +11,8 @@ from steeldefect.runs.mixes import keeps_originals
 
 RECIPES = {"split": 1, "gan": 2, "bank": 1, "initial": 1, "cell": 1}
 LEFT_OUT = {"gan": ("sheet_every",), "classifier": ("cpu_precision", "weights")}
-# keys that came later: at this value a stage is what it was without them, so it keeps its id
-NEUTRAL: dict[str, dict[str, Any]] = {
+# keys that came later: at this value a cell is what it was without them, so it keeps its id
+NEUTRAL_CELL: dict[str, dict[str, Any]] = {
     "mix": {"kind": "bank", "total": None, "seed": None},
     "cell": {"select": "last", "evaluate": "test"},
 }
@@ -89,7 +89,7 @@ def cell_identity(
         "bank": bank_id,
         "initial": initial_id,
         **_training(settings, precision, weights),
-        **_unless_neutral({key: settings[key] for key in NEUTRAL["cell"]}, NEUTRAL["cell"]),
+        **_unless_neutral({key: settings[key] for key in NEUTRAL_CELL["cell"]}, NEUTRAL_CELL["cell"]),
         "updates": updates,
     }
 
@@ -105,7 +105,7 @@ def _training(settings: Mapping[str, Any], precision: str, weights: str | None) 
 
 
 def _mix(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return _unless_neutral(settings["mix"], NEUTRAL["mix"])
+    return _unless_neutral(settings["mix"], NEUTRAL_CELL["mix"])
 
 
 def _unless_neutral(part: Mapping[str, Any], neutral: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_costs_are_those_of_the_same_kind_by_the_unit(artifacts: Path, tmp_path:
     assert costs.estimate(cell(10, stage="initial")) == pytest.approx(20)
     assert costs.estimate(gan(epochs=20)) == pytest.approx(100)
     assert costs.estimate({"stage": "bank", "count": 1000}) == pytest.approx(50)
-    for other in (cell(300, "vgg16"), cell(300, augment="classical"), gan(updates=50), gan(name="dcgan")):
+    for other in (cell(300, "vgg16"), cell(300, precision="bf16-mixed"), gan(updates=50), gan(name="dcgan")):
         assert costs.estimate(other) is None
     # committed results fill in what this store has not seen, and nothing else
     upstream = {"upstream": {"gan": {"seconds": 7.0}}}
