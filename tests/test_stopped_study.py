@@ -24,12 +24,13 @@ STUDY = [
 
 
 def run(step: list[str], artifacts: Path, stop_after: float | None) -> bool:
-    """Whether the step ended by itself; else it was killed, as by a power cut."""
+    """Whether the step came to its end; else it was killed, as by a power cut."""
     process = subprocess.Popen(
         command(step[0], artifacts, *step[1:]), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
     )
     try:
-        return process.wait(timeout=stop_after) == 0
+        assert process.wait(timeout=stop_after) == 0
+        return True
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.wait()
