@@ -19,8 +19,8 @@ SAID = $(filter-out file,$(origin CLASSIFIERS))
 GRID = $(if $(SAID),classifier=$(CLASSIFIERS)) $(if $(MIXES),mix=$(MIXES))
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test lint format audit split gan bank table2 table3 inflation controls low-data choose-lr plan report \
-	status clean clean-artifacts
+.PHONY: help setup demo test lint format audit validate-audit split gan bank table2 table3 inflation controls low-data \
+	choose-lr plan report status clean clean-artifacts
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -56,6 +56,9 @@ format: $(STAMP) ## let ruff mend what it can
 
 audit: $(STAMP) ## find the images that show the same surface
 	$(RUN)/audit.py dataset=$(DATA) $(ARGS)
+
+validate-audit: $(STAMP) ## what the audit finds on plates whose overlaps are known, and what it costs
+	$(RUN)/validate_audit.py dataset=$(DATA) $(ARGS)
 
 split: $(STAMP) ## split the data set and say what lies where
 	$(RUN)/split.py -m replicate=$(REPLICATES) $(BASE)

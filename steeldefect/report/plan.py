@@ -42,13 +42,11 @@ class Plan:
 
     def needed(self) -> list[Stage]:
         """Every stage that is still to be made: nothing is made for a cell that is done."""
-        todo = {s: None for cell in self.cells if self.state(cell.cell) != "done" for s in cell.stages}
+        open_cells = [cell for cell in self.cells if self.state(cell.cell) != "done"]
+        todo = list({stage: None for cell in open_cells for stage in cell.stages if self.state(stage) != "done"})
         # a generator is needed for its bank alone
-        banks = {identity["gan"] for (kind, _), identity in self._of(todo).items() if kind == "banks"}
-        return [s for s in todo if self.state(s) != "done" and (s[0] != "gans" or s[1] in banks)]
-
-    def _of(self, stages: Mapping[Stage, None]) -> dict[Stage, Mapping[str, Any]]:
-        return {stage: self.identities[stage] for stage in stages if self.state(stage) != "done"}
+        generators = {self.identities[stage]["gan"] for stage in todo if stage[0] == "banks"}
+        return [stage for stage in todo if stage[0] != "gans" or stage[1] in generators]
 
     def left(self, stages: Sequence[Stage]) -> tuple[float, int]:
         """Seconds that these stages will take, and how many of them nobody can say it of."""
