@@ -108,8 +108,9 @@ plan: $(STAMP) ## cells, cost and state of a study (STUDY=controls)
 report: $(STAMP) ## tables and figures from the records there are
 	$(RUN)/report.py $(BASE)
 
-status: $(STAMP) ## what is done, running, failed, and the time left
+status: $(STAMP) ## what is done, running, failed, the time left; with STUDY=controls what is missing of it
 	$(RUN)/status.py
+	$(if $(filter-out file,$(origin STUDY)),@$(MAKE) --no-print-directory plan)
 
 clean: ## caches and logs; records, weights and what can be resumed stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .coverage build artifacts/logs artifacts/cache
