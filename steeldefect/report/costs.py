@@ -20,6 +20,9 @@ class Kind(NamedTuple):
     how: str
 
 
+BANK = Kind("bank", "", 0, 0, "")
+
+
 def kind_of(identity: Mapping[str, Any]) -> tuple[Kind, float] | None:
     """Kind and number of units of the stage that `identity` names; None for stages that take no time to speak of."""
     stage = identity["stage"]
@@ -28,7 +31,7 @@ def kind_of(identity: Mapping[str, Any]) -> tuple[Kind, float] | None:
     if stage == "gan":
         return _gan(identity["gan"])
     if stage == "bank":
-        return Kind("bank", "", 0, 0, ""), identity["count"]
+        return BANK, identity["count"]
     return None
 
 
@@ -84,10 +87,12 @@ def _in_results(committed: Path) -> Iterator[tuple[Kind, float]]:
         for line in path.read_text().splitlines():
             record = json.loads(line)
             yield from _of_record(record)
-            made = record.get("upstream", {}).get("gan", {})
-            if "seconds" in made:
+            made = {stage: how.get("seconds") for stage, how in record.get("upstream", {}).items()}
+            if made.get("gan"):
                 kind, units = _gan(record["config"]["gan"])
-                yield kind, made["seconds"] / units
+                yield kind, made["gan"] / units
+            if made.get("bank") and record["config"]["bank"]["count"]:
+                yield BANK, made["bank"] / record["config"]["bank"]["count"]
 
 
 def _of_record(record: Mapping[str, Any] | None) -> Iterator[tuple[Kind, float]]:

@@ -68,9 +68,9 @@ def test_costs_are_those_of_the_same_kind_by_the_unit(artifacts: Path, tmp_path:
     for other in (cell(300, "vgg16"), cell(300, precision="bf16-mixed"), gan(updates=50), gan(name="dcgan")):
         assert costs.estimate(other) is None
     # committed results fill in what this store has not seen, and nothing else
-    upstream = {"upstream": {"gan": {"seconds": 7.0}}}
+    upstream = {"upstream": {"gan": {"seconds": 7.0}, "bank": {"seconds": 9.0}}}
     lines = [record(400.0, 40.0), record(900.0, 90.0, "vgg16"), {"config": {}}]
-    lines[1]["config"]["gan"] = gan(name="dcgan")["gan"]
+    lines[1]["config"] |= {"gan": gan(name="dcgan")["gan"], "bank": {"count": 900}}
     results = tmp_path / "results" / "table3"
     note(results / "unused", {})
     (results / "records.jsonl").write_text("\n".join(json.dumps(x) for x in (lines[0], lines[1] | upstream, lines[2])))
@@ -78,6 +78,7 @@ def test_costs_are_those_of_the_same_kind_by_the_unit(artifacts: Path, tmp_path:
     assert both.estimate(cell(300)) == pytest.approx(600)
     assert both.estimate(cell(300, "vgg16")) == pytest.approx(2700)
     assert both.estimate(gan(name="dcgan")) == pytest.approx(7)
+    assert Costs(tmp_path, tmp_path / "results").estimate({"stage": "bank", "count": 500}) == pytest.approx(5)
 
 
 def planned(identifier: str, replicate: int, mix: str = "org20", bank: str = "b0", **more: Any) -> Planned:
