@@ -6,21 +6,29 @@ GAN ?= edcgan
 SCHEDULE ?= fixed_steps
 REPLICATES ?= 0
 CLASSIFIERS ?= mobilenet_v2,small_cnn,resnet19,vgg16
+MIXES ?=
+K ?= 10
+STUDY ?= controls
+PARTS ?= controls controls_augmented
 ARGS ?=
 
 RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
+# in place of what an experiment declares, where they are given
+SAID = $(filter-out file,$(origin CLASSIFIERS))
+GRID = $(if $(SAID),classifier=$(CLASSIFIERS)) $(if $(MIXES),mix=$(MIXES))
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test lint format audit validate-audit split gan bank quality generators table2 table3 inflation report status \
-	clean clean-artifacts
+.PHONY: help setup demo test lint format audit validate-audit split gan bank quality generators table2 table3 inflation controls \
+	low-data choose-lr plan report status clean clean-artifacts
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 18
 	@echo; echo "Variables (make table3 DATA=neu_cls SCALE=cpu REPLICATES=0,1,2):"
 	@echo "  DATA=$(DATA) SPLIT=$(SPLIT) SCALE=$(SCALE) GAN=$(GAN) SCHEDULE=$(SCHEDULE) REPLICATES=$(REPLICATES)"
-	@echo "  CLASSIFIERS=$(CLASSIFIERS)  ARGS=any further overrides"
+	@echo "  CLASSIFIERS=$(CLASSIFIERS)  MIXES=instead of a study's own"
+	@echo "  K=$(K) images a class (low-data)  STUDY=$(STUDY) (plan)  ARGS=any further overrides"
 
 setup: $(STAMP) ## make .venv with everything in it
 
@@ -81,11 +89,34 @@ inflation: $(STAMP) ## what a leaking split pretends: random against grouped, or
 	$(RUN)/report.py study=inflation 'output=$${artifacts}/report/inflation' 'where={dataset: $(DATA), scale: $(SCALE)}' \
 		grid.replicates=[$(REPLICATES)] dataset=$(DATA) scale=$(SCALE) $(ARGS)
 
+controls: bank ## originals, bank and their controls, then the report
+	failed=0; for part in $(PARTS); do \
+		$(RUN)/train_classifier.py -m experiment=$$part $(GRID) replicate=$(REPLICATES) $(BASE) || failed=1; \
+	done; exit $$failed
+	$(RUN)/report.py study=controls 'output=$${artifacts}/report/controls' grid.replicates=[$(REPLICATES)] $(BASE)
+
+low-data: $(STAMP) ## K real images a class, for the generator too, then the report
+	$(RUN)/train_gan.py -m real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
+	$(RUN)/synthesize.py -m mix=org20,bank1000 real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
+	$(RUN)/train_classifier.py -m experiment=low_data $(GRID) real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
+	$(RUN)/report.py study=low_data 'output=$${artifacts}/report/low_data' grid.replicates=[$(REPLICATES)] $(BASE)
+
+# a rate that diverges is an answer too, so the choice is made from what there is
+choose-lr: $(STAMP) ## choose learning rates on development replicates, by validation
+	-$(RUN)/train_classifier.py -m experiment=choose_lr $(GRID) $(BASE)
+	$(RUN)/choose_lr.py scale=$(SCALE)
+
+plan: $(STAMP) ## cells, cost and state of a study (STUDY=controls)
+	$(RUN)/plan.py study=$(STUDY) $(if $(filter-out choose_lr,$(STUDY)),sweep.replicate=[$(REPLICATES)]) \
+		$(if $(SAID),sweep.classifier=[$(CLASSIFIERS)]) $(if $(MIXES),sweep.mix=[$(MIXES)]) \
+		$(if $(filter low_data,$(STUDY)),real_per_class=$(K)) $(BASE)
+
 report: $(STAMP) ## tables and figures from the records there are
 	$(RUN)/report.py $(BASE)
 
-status: $(STAMP) ## what is done, running, failed
+status: $(STAMP) ## what is done, running, failed, the time left; with STUDY=controls what is missing of it
 	$(RUN)/status.py
+	$(if $(filter-out file,$(origin STUDY)),@$(MAKE) --no-print-directory plan)
 
 clean: ## caches and logs; records, weights and what can be resumed stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .coverage build artifacts/logs artifacts/cache

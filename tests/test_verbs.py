@@ -1,5 +1,6 @@
 """The verbs as a user types them, in processes of their own, on the smallest data set."""
 
+import fcntl
 import json
 import os
 import signal
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, TINY
+from steeldefect.runs.context import prepare
+from steeldefect.runs.identity import digest
+from tests.conftest import ROOT, TINY, Compose
 
 COMMON = [*TINY, "classifier=small_cnn"]
 
@@ -44,6 +47,15 @@ def cells(artifacts: Path) -> dict[str, dict]:
 
 def same_but_for_time(records: dict[str, dict]) -> dict[str, dict]:
     return {name: {k: v for k, v in r.items() if k not in ("cost", "environment")} for name, r in records.items()}
+
+
+def tables(artifacts: Path, output: Path, mixes: str = "[org100, org20, org0]") -> dict[str, bytes]:
+    """What a report says of replicates 0 and 1 at the default settings, but for hours, commands and commits."""
+    where = f"where={{mix: {mixes}, optimizer.lr: 0.01, replicate: [0, 1]}}"
+    done = verb("report", artifacts, f"output={output}", where, "figures=false", "study=table3")
+    assert done.returncode == 0, done.stderr
+    timed = {"README.md", "report.md", "records.jsonl"}
+    return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file() and path.name not in timed}
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +102,54 @@ def test_a_sweep_killed_in_the_middle_and_started_again_trains_no_finished_cell_
     assert verb("train_classifier", artifacts, "-m", "mix=org100,org20,org0").returncode == 0
     assert {path: path.stat().st_mtime_ns for path in survivors} == survivors
     assert same_but_for_time(cells(artifacts)) == same_but_for_time(cells(finished))
+    assert tables(artifacts, tmp_path / "again") == tables(finished, tmp_path / "straight")
+
+
+def test_a_sweep_comes_back_to_a_cell_that_another_process_held(finished: Path, tiny: Compose) -> None:
+    context = prepare(tiny("train_classifier", "classifier=small_cnn", "mix=org100", "replicate=5"))
+    identifier = digest(context.cell_identity)
+    with (finished / "cells" / f".{identifier}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sweep = command("train_classifier", finished, "-m", "mix=org100", "replicate=5", "augment=none,classical")
+        process = subprocess.Popen(
+            sweep, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert process.stdout is not None
+        said = ""
+        while "waiting: " not in said and process.poll() is None:
+            said += process.stdout.readline()
+        assert {r["augment"] for r in cells(finished).values() if r["replicate"] == 5} == {"classical"}
+    assert process.wait(timeout=300) == 0
+    assert f"cells/{identifier} is being made by" in said and "comes back to it" in said
+    assert {r["augment"] for r in cells(finished).values() if r["replicate"] == 5} == {"none", "classical"}
+
+
+def test_a_plan_counts_what_is_done_shared_and_missing(finished: Path) -> None:
+    done = verb("plan", finished, "study=controls", "sweep.replicate=[0,1]")
+    assert done.returncode == 0, done.stderr
+    # eight arms of two replicates; the module's sweep has made org100, org20 and org0 of replicate 0
+    assert "16 cells, 16 distinct" in done.stdout
+    rows = [[part.strip() for part in line.strip("|").split("|")] for line in done.stdout.splitlines()]
+    by_kind = {row[0]: row[1:8] for row in rows if row[0] in ("gans", "banks", "initials", "cells")}
+    assert by_kind["gans"] == ["2", "10", "1", "0", "0", "0", "1"]
+    assert by_kind["banks"] == ["2", "10", "1", "0", "0", "0", "1"]
+    assert by_kind["cells"] == ["16", "16", "3", "0", "0", "0", "13"]
+    # the originals' and org0's, without and with augmentation
+    assert by_kind["initials"][0] == "8"
+    assert "one after the other" in done.stdout
+    wrong = verb("plan", finished, "study=control")
+    assert wrong.returncode == 2 and "did you mean 'controls'" in wrong.stdout + wrong.stderr
+
+
+def test_learning_rates_are_chosen_from_trials(finished: Path, tmp_path: Path) -> None:
+    sweep = ["experiment=choose_lr", "optimizer.lr=1e-3,1e-2", "replicate=102,103"]
+    done = verb("train_classifier", finished, "-m", *sweep)
+    assert done.returncode == 0, done.stderr
+    chosen = verb("choose_lr", finished, f"output={tmp_path}")
+    assert chosen.returncode == 0, chosen.stderr
+    lines = (tmp_path / "summary.csv").read_text().splitlines()
+    assert len(lines) == 3 and sum(line.endswith(",true") for line in lines) == 1
+    assert all("102 103" in line for line in lines[1:])
 
 
 def test_a_missing_bank_ends_in_one_message_and_exit_code_2(tmp_path: Path) -> None:

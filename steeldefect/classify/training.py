@@ -12,92 +12,88 @@ from lightning.pytorch.loggers import WandbLogger
 
 from steeldefect.classify.metrics import by_overlap, evaluate
 from steeldefect.classify.module import ClassifierModule, logits_of, train_accuracy
-from steeldefect.classify.record import cell_record
-from steeldefect.data.bank import pick, read_bank
+from steeldefect.classify.parts import Part, added_part, phase_data
+from steeldefect.classify.record import Answers, Outcome, cell_record
+from steeldefect.classify.selection import BEST, BestEpoch
 from steeldefect.data.datamodule import MixDataModule, resize
 from steeldefect.runs.context import Context
+from steeldefect.runs.errors import UserError
 from steeldefect.runs.identity import derived_seed, digest
 from steeldefect.runs.loggers import wandb_run
-from steeldefect.runs.settings import mix_counts
 from steeldefect.runs.store import Work, write_json
 from steeldefect.runs.training import LAST, fit, seed_everything
 
 log = logging.getLogger(__name__)
-Part = tuple[np.ndarray, np.ndarray]
 
 
 def train_cell(context: Context) -> str:
-    """The id of the cell, trained if it is not there yet."""
-    store, identity = context.store, context.cell_identity
-    identifier = digest(identity)
-    weights = store.folder("cells", identifier) / "weights.pt"
+    """The id of the cell, trained if it is not there yet. evaluate=validation makes a trial, which reads no test part."""
+    store, identity, settings = context.store, context.cell_identity, context.settings
+    identifier, kind = digest(identity), "trials" if settings["evaluate"] == "validation" else "cells"
+    weights = store.folder(kind, identifier) / "weights.pt"
     # a finished cell that kept no weights is trained again for them; the old folder stays until the new one is whole
-    again = context.settings["keep_weights"] and not weights.is_file()
-    with store.write("cells", identity, again=again) as work:
+    again = settings["keep_weights"] and not weights.is_file()
+    with store.write(kind, identity, again=again) as work:
         if work is None:
-            log.info("cell %s is finished: %s", identifier, store.folder("cells", identifier))
+            log.info("%s %s is finished: %s", kind[:-1], identifier, store.folder(kind, identifier))
             return identifier
-        synthetic = _synthetic(context)
-        initial_id = _initial(context, synthetic)
-        settings = context.settings
+        best = _best_epoch(context, work.folder)
+        added = added_part(context)
+        initial_id = _initial(context, added)
         tags = [context.mix, settings["classifier"]["name"]]
-        with wandb_run(settings, "cell", identifier, title(context), tags) as loggers:
+        with wandb_run(settings, kind[:-1], identifier, title(context), tags) as loggers:
             module = _new_module(context)
             if initial_id is not None:
                 weights = store.folder("initials", initial_id) / "weights.pt"
                 module.network.load_state_dict(torch.load(weights, weights_only=True))
-            data = _data(
-                context, None if settings["mix"]["synthetic_share"] == 1 else _real(context), synthetic, "retrain"
-            )
-            seconds = _fit(context, module, data, work.folder, "retrain", loggers)
-            record = _evaluate(context, identifier, initial_id, module, data, seconds, work)
+            data = phase_data(context, added, "retrain")
+            seconds = _fit(context, module, data, work.folder, "retrain", loggers, best)
+            selected = best.restore(module) if best else None
+            outcome = _outcome(context, module, data, selected)
+            record = cell_record(context, identifier, initial_id, outcome)
+            record["cost"] = _cost(context, initial_id, module, data.batch_size, seconds)
             for logger in loggers:
-                if isinstance(logger, WandbLogger):
+                if isinstance(logger, WandbLogger) and outcome.test is not None:
                     _log_results(logger, record)
-        if settings["keep_weights"]:
-            torch.save(module.network.state_dict(), work.folder / "weights.pt")
-        work.scratch += [LAST, "log"]
-    log.info("cell %s %s: AP (paper) %.4f", identifier, title(context), record["metrics"]["mean_pr"])
+        _leave(context, module, record, outcome, work)
+    log.info("%s %s %s: %s", kind[:-1], identifier, title(context), _told(record))
     return identifier
 
 
 def title(context: Context) -> str:
-    settings = context.settings
-    return f"{settings['classifier']['name']}-{context.mix}-r{settings['replicate']}"
+    settings, k = context.settings, context.settings["real_per_class"]
+    parts = [settings["classifier"]["name"], context.mix, *([] if k is None else [f"k{k}"])]
+    return "-".join([*parts, *(["augmented"] if settings["augment"] != "none" else []), f"r{settings['replicate']}"])
 
 
-def _real(context: Context) -> Part:
-    return context.images.images[context.real], context.images.labels[context.real]
+def _told(record: dict[str, Any]) -> str:
+    if "metrics" in record:
+        return f"AP (paper) {record['metrics']['mean_pr']:.4f}"
+    return f"validation accuracy {record['validation']['accuracy']:.4f}"
 
 
-def _synthetic(context: Context) -> Part | None:
-    """The bank's images of this mix; None where it has none."""
-    if context.bank_id is None:
+def _best_epoch(context: Context, folder: Path) -> BestEpoch | None:
+    """None under select=last."""
+    settings, part = context.settings, context.split.validation
+    for key in ("select", "evaluate"):
+        if settings[key] == "validation" and not len(part):
+            raise UserError(f"{key}=validation: there are no validation images; set split.validation_fraction above 0")
+    if settings["select"] == "last":
         return None
-    folder = context.store.need("banks", context.bank_id, context.command("synthesize"))
-    images, labels = read_bank(folder, context.split_id)
-    mix = context.settings["mix"]
-    counts = mix_counts(context.real_counts, mix["synthetic_share"], mix["balance"])
-    chosen = pick(labels, counts, context.images.classes)
-    return images[chosen], labels[chosen]
+    images = resize(context.images.images[part], settings["classifier"]["image_size"])
+    labels = torch.from_numpy(context.images.labels[part])
+    return BestEpoch(images, labels, context.precision("classifier"), folder)
 
 
-def _initial(context: Context, synthetic: Part | None) -> str | None:
-    """Phase `initial`: the originals of the mix, or for org0 its synthetic images; made once for all mixes."""
+def _initial(context: Context, added: Part | None) -> str | None:
+    """Phase `initial`, made once for all mixes that share it."""
     identity = context.initial_identity
     if identity is None:
         return None
     with context.store.write("initials", identity, wait=True) as work:
         if work is not None:
             module = _new_module(context)
-            only_synthetic = context.settings["mix"]["synthetic_share"] == 1
-            data = _data(
-                context,
-                None if only_synthetic else _real(context),
-                synthetic if only_synthetic else None,
-                "initial",
-            )
-            seconds = _fit(context, module, data, work.folder, "initial", [])
+            seconds = _fit(context, module, phase_data(context, added, "initial"), work.folder, "initial", [])
             torch.save(module.network.state_dict(), work.folder / "weights.pt")
             work.summary |= {"seconds": seconds, "updates": context.updates("initial")}
             work.scratch += [LAST, "log"]
@@ -110,21 +106,14 @@ def _new_module(context: Context) -> ClassifierModule:
     return ClassifierModule(settings["classifier"], settings["optimizer"], len(context.images.classes))
 
 
-def _data(context: Context, real: Part | None, synthetic: Part | None, phase: str) -> MixDataModule:
-    settings = context.settings
-    empty = (context.images.images[:0], context.images.labels[:0])
-    return MixDataModule(
-        real or empty,
-        synthetic,
-        settings["classifier"]["image_size"],
-        settings["optimizer"]["batch_size"],
-        derived_seed(settings["train_seed"], phase),
-        settings["augment"],
-    )
-
-
 def _fit(
-    context: Context, module: ClassifierModule, data: MixDataModule, folder: Path, phase: str, loggers: list[Any]
+    context: Context,
+    module: ClassifierModule,
+    data: MixDataModule,
+    folder: Path,
+    phase: str,
+    loggers: list[Any],
+    best: BestEpoch | None = None,
 ) -> float:
     settings, started = context.settings, time.monotonic()
     fit(
@@ -137,53 +126,66 @@ def _fit(
         f"{title(context)} {phase}",
         loggers,
         {"max_steps": context.updates(phase), "max_epochs": -1},
+        [best] if best else None,
     )
     return time.monotonic() - started
 
 
-def _evaluate(
-    context: Context,
-    identifier: str,
-    initial_id: str | None,
-    module: ClassifierModule,
-    data: MixDataModule,
-    seconds: float,
-    work: Work,
-) -> dict[str, Any]:
-    """The only place where labels of the test part are asked for."""
-    images, split, classes = context.images, context.split, len(context.images.classes)
-    precision, size = context.precision("classifier"), context.settings["classifier"]["image_size"]
+def _outcome(
+    context: Context, module: ClassifierModule, data: MixDataModule, selected: dict[str, float] | None
+) -> Outcome:
+    """The only place where labels of the test part are asked for, once; never by a trial."""
+    images, split, settings = context.images, context.split, context.settings
+    precision, size = context.precision("classifier"), settings["classifier"]["image_size"]
 
-    def results(part: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    def results(part: np.ndarray) -> Answers:
         logits = logits_of(module, resize(images.images[part], size), precision).numpy()
-        return logits, evaluate(logits, images.labels[part], classes)
+        labels = images.labels[part]
+        return Answers(logits, labels, evaluate(logits, labels, len(images.classes)))
 
-    logits, test = results(split.test)
-    if context.overlapping is not None:
-        test["metrics"] |= by_overlap(logits, images.labels[split.test], context.overlapping)
-    validation = results(split.validation)[1]["metrics"] if len(split.validation) else None
-    accuracy = train_accuracy(module, data, precision)
-    record = cell_record(context, identifier, initial_id, test, validation, accuracy)
-    record["cost"] = {
+    test = results(split.test) if settings["evaluate"] == "test" else None
+    if test is not None and context.overlapping is not None:
+        test.found["metrics"] |= by_overlap(test.logits, test.labels, context.overlapping)
+    return Outcome(
+        test,
+        # in low data nothing may be chosen on these, so nobody sees them (protocol, "Low data")
+        results(split.validation) if len(split.validation) and settings["real_per_class"] is None else None,
+        train_accuracy(module, data, precision),
+        selected,
+    )
+
+
+def _cost(
+    context: Context, initial_id: str | None, module: ClassifierModule, batch_size: int, seconds: float
+) -> dict[str, Any]:
+    cost = {
         "seconds": round(seconds, 3),
-        "images_per_second": round(context.updates("retrain") * data.batch_size / seconds, 1),
+        "images_per_second": round(context.updates("retrain") * batch_size / seconds, 1),
         "parameters": sum(p.numel() for p in module.network.parameters()),
     }
     if initial_id is not None:
-        record["cost"]["seconds_initial"] = context.store.manifest("initials", initial_id)["summary"]["seconds"]
-    _write_predictions(context, logits, work.folder / "predictions.csv")
+        cost["seconds_initial"] = context.store.manifest("initials", initial_id)["summary"]["seconds"]
+    return cost
+
+
+def _leave(context: Context, module: ClassifierModule, record: dict[str, Any], outcome: Outcome, work: Work) -> None:
+    """The files of the artifact and the line of its manifest."""
+    if outcome.test is not None:
+        _write_predictions(context, outcome.test, work.folder / "predictions.csv")
+        work.summary |= {"accuracy": record["metrics"]["accuracy"], "trained": record["trained"]}
     write_json(work.folder / "record.json", record)
-    work.summary |= {"accuracy": record["metrics"]["accuracy"], "trained": record["trained"]}
-    return record
+    if context.settings["keep_weights"]:
+        torch.save(module.network.state_dict(), work.folder / "weights.pt")
+    work.scratch += [LAST, BEST, "log"]
 
 
-def _write_predictions(context: Context, logits: np.ndarray, path: Path) -> None:
+def _write_predictions(context: Context, test: Answers, path: Path) -> None:
     images, scenes = context.images, context.table.scenes if context.table else None
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "label", "scene", "overlaps", *(f"logit_{name}" for name in images.classes)])
-        for k, (i, row) in enumerate(zip(context.split.test, logits, strict=True)):
-            shown = [images.names[i], images.classes[images.labels[i]], "" if scenes is None else int(scenes[i])]
+        for k, (i, row) in enumerate(zip(context.split.test, test.logits, strict=True)):
+            shown = [images.names[i], images.classes[test.labels[k]], "" if scenes is None else int(scenes[i])]
             shown.append("" if context.overlapping is None else int(context.overlapping[k]))
             writer.writerow([*shown, *(f"{x:.5g}" for x in row)])
 

@@ -1,7 +1,9 @@
 """Batched, on-device augmentation: every image of a batch draws its own transform, nothing is copied to the host."""
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,6 +12,7 @@ MAX_SHIFT = 0.1  # of the side
 MAX_ROTATION = math.radians(10)
 MAX_BRIGHTNESS = 0.2  # added, as a share of half the value range
 MAX_CONTRAST = 0.2
+CHUNK = 512
 
 
 def classical(images: Tensor) -> Tensor:
@@ -19,6 +22,27 @@ def classical(images: Tensor) -> Tensor:
     rotation brings in are mirrored at the border.
     """
     return brightness_contrast(affine(images))
+
+
+def frozen_draws(images: Tensor, labels: np.ndarray, counts: Sequence[int], seed: int) -> tuple[Tensor, np.ndarray]:
+    """`counts[c]` augmented draws of class c, made once from `seed`: uint8 `(m, S, S)` and int64 labels `(m,)`.
+
+    `images` are uint8 `(n, S, S)` of labels `(n,)`; a class's images take turns, so that with 4 n_c wanted, each is
+    drawn four times. What is drawn is what `augment=classical` does to a batch.
+    """
+    sources = in_turns(labels, counts)
+    parts = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for part in torch.from_numpy(sources).split(CHUNK):
+            drawn = classical(images[part].unsqueeze(1).float() / 127.5 - 1)[:, 0]
+            parts.append(((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
+    return torch.cat(parts), labels[sources]
+
+
+def in_turns(labels: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """Indices of `counts[c]` images of each class c, over and over in their order: `(m,)` int64."""
+    return np.concatenate([np.resize(np.flatnonzero(labels == c), count) for c, count in enumerate(counts)])
 
 
 def affine(images: Tensor) -> Tensor:

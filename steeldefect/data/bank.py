@@ -8,6 +8,7 @@ from PIL import Image
 
 from steeldefect.data.pictures import first_of_each, sheet
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.identity import derived_seed
 from steeldefect.runs.store import read_json
 
 SHEET_COLUMNS = 12
@@ -60,6 +61,11 @@ def pick(labels: np.ndarray, counts: Sequence[int], classes: Sequence[str]) -> n
             raise UserError(f"bank.count: the mix wants {wanted} images of {classes[c]}, the bank holds {len(found)}")
         picked.append(found[:wanted])
     return np.sort(np.concatenate(picked))
+
+
+def permuted(labels: np.ndarray, seed: int) -> np.ndarray:
+    """The labels of a bank, permuted over the whole bank: each class keeps its number of images and nothing else."""
+    return np.random.default_rng(derived_seed("shuffled", seed)).permutation(labels)
 
 
 def diversity(images: np.ndarray, labels: np.ndarray, classes: int) -> list[float]:

@@ -68,12 +68,18 @@ def make_split(
 
 
 def limit_real(
-    train: np.ndarray, labels: np.ndarray, scenes: np.ndarray | None, per_class: int | None, seed: int
+    train: np.ndarray,
+    labels: np.ndarray,
+    scenes: np.ndarray | None,
+    per_class: int | None,
+    seed: int,
+    skip: int = 0,
 ) -> np.ndarray:
     """`per_class` images a class out of the indices `train`, of different scenes while they last; sorted; None: all.
 
     A class's images are ordered once from `seed` (an image of each scene, then a second of each, ...), so the choice
-    for 5 lies within the one for 10, and so on. Without scenes every image is one of its own.
+    for 5 lies within the one for 10, and so on. Without scenes every image is one of its own. With `skip`, the images
+    that follow the first `skip` of that order, as many as there are.
     """
     train = np.unique(train)
     if per_class is None:
@@ -84,12 +90,12 @@ def limit_real(
     for label in np.unique(labels[train]).tolist():
         members = train[labels[train] == label]
         require(
-            len(members) >= per_class,
+            len(members) >= per_class or skip > 0,
             f"real_per_class={per_class}: class {label} has {len(members)} training images; ask for fewer, or null",
         )
         rng = np.random.default_rng(derived_seed(seed, "limit_real", label))
         groups = np.arange(len(members)) if scenes is None else scenes[members]
-        chosen.append(members[_in_turns(groups, rng)][:per_class])
+        chosen.append(members[_in_turns(groups, rng)][skip : skip + per_class])
     return np.sort(np.concatenate(chosen))
 
 
@@ -136,11 +142,11 @@ def read_scenes(path: Path, names: Sequence[str]) -> np.ndarray:
     return np.array([numbers.setdefault(table[name], len(numbers)) for name in names], np.int64)
 
 
-def test_scenes_per_class(
-    split: Split, labels: np.ndarray, scenes: np.ndarray, classes: Sequence[str]
+def scenes_per_class(
+    indices: np.ndarray, labels: np.ndarray, scenes: np.ndarray, classes: Sequence[str]
 ) -> dict[str, int]:
-    """How many different scenes each class has in the test part."""
-    found = labels[split.test], scenes[split.test]
+    """How many different scenes each class has among the images `indices`."""
+    found = labels[indices], scenes[indices]
     return {name: len(np.unique(found[1][found[0] == label])) for label, name in enumerate(classes)}
 
 

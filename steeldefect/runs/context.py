@@ -16,10 +16,19 @@ from omegaconf import DictConfig
 
 from steeldefect.data.scenes import SceneTable, overlapping, overlapping_share, scenes_for
 from steeldefect.data.sources import ImageSet, load_dataset
-from steeldefect.data.splits import Split, limit_real, make_split, test_scenes_per_class
+from steeldefect.data.splits import Split, limit_real, make_split, scenes_per_class
 from steeldefect.runs import identities
 from steeldefect.runs.identity import digest, file_sha256
-from steeldefect.runs.settings import SCHEDULES, bank_count, judge_updates, mix_name, phase_updates, plain
+from steeldefect.runs.mixes import (
+    added_counts,
+    as_run,
+    bank_count,
+    draws_from_bank,
+    judge_updates,
+    mix_name,
+    phase_updates,
+)
+from steeldefect.runs.settings import SCHEDULES, plain
 from steeldefect.runs.store import Store
 
 log = logging.getLogger(__name__)
@@ -37,18 +46,37 @@ class Context:
     @cached_property
     def real(self) -> np.ndarray:
         """Indices of the real training images, `real_per_class` applied, `(n,)` int64."""
+        return self._limited(self.settings["real_per_class"])
+
+    @cached_property
+    def extra(self) -> np.ndarray:
+        """Indices of the other real images that mix=real_extra adds, as many as there are; `(m,)` int64."""
+        mix, k = self.settings["mix"], self.settings["real_per_class"]
+        if mix["kind"] != "real_extra" or mix["synthetic_share"] == 0:
+            return self.real[:0]
+        # with real_per_class the classes are of one size, and so is what is added to each
+        return self._limited(added_counts(self.real_counts, mix)[0], skip=k)
+
+    def _limited(self, per_class: int | None, skip: int = 0) -> np.ndarray:
         scenes = self.table.scenes if self.table else None
-        return limit_real(
-            self.split.train,
-            self.images.labels,
-            scenes,
-            self.settings["real_per_class"],
-            self.settings["partition_seed"],
-        )
+        seed = self.settings["partition_seed"]
+        return limit_real(self.split.train, self.images.labels, scenes, per_class, seed, skip)
 
     @cached_property
     def real_counts(self) -> list[int]:
-        return np.bincount(self.images.labels[self.real], minlength=len(self.images.classes)).tolist()
+        return self._counts(self.real)
+
+    @cached_property
+    def added_counts(self) -> list[int]:
+        """Images a class that the mix adds to the originals."""
+        return added_counts(self.real_counts, self.settings["mix"], self._left)
+
+    @cached_property
+    def _left(self) -> list[int] | None:
+        return self._counts(self.extra) if self.settings["mix"]["kind"] == "real_extra" else None
+
+    def _counts(self, indices: np.ndarray) -> list[int]:
+        return np.bincount(self.images.labels[indices], minlength=len(self.images.classes)).tolist()
 
     @cached_property
     def gan_identity(self) -> dict[str, Any]:
@@ -67,8 +95,8 @@ class Context:
 
     @cached_property
     def bank_id(self) -> str | None:
-        """None where the mix holds no synthetic image."""
-        return digest(self.bank_identity) if self.settings["mix"]["synthetic_share"] > 0 else None
+        """None where the mix holds no image of a bank."""
+        return digest(self.bank_identity) if draws_from_bank(self.settings["mix"]) else None
 
     def judge_identity(self, role: str, synthetic: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Of the classifier `quality.classifier`, trained on the real images or on what `synthetic` names."""
@@ -109,15 +137,17 @@ class Context:
     def schedules(self) -> list[str]:
         """The names of the schedules under which this very cell results (org20: of both)."""
         own = [self.updates(phase) for phase in ("initial", "retrain")]
-        same = [[self.updates(phase, name) for phase in ("initial", "retrain")] == own for name in SCHEDULES]
-        return [name for name, equal in zip(SCHEDULES, same, strict=True) if equal]
+        mix = self.settings["mix"]
+        same = {name: [self.updates(phase, name) for phase in ("initial", "retrain")] == own for name in SCHEDULES}
+        return [name for name in SCHEDULES if same[name] and as_run(mix, name) == mix]
 
     @property
     def mix(self) -> str:
-        return mix_name(self.settings["mix"]["synthetic_share"])
+        return mix_name(self.settings["mix"])
 
     def updates(self, phase: str, schedule: str | None = None) -> int:
-        return phase_updates(self.settings, schedule or self.settings["schedule"]["name"], phase, self.real_counts)
+        schedule = schedule or self.settings["schedule"]["name"]
+        return phase_updates(self.settings, schedule, phase, self.real_counts, self._left)
 
     def precision(self, stage: str) -> str:
         """`precision` with `auto` resolved from the machine, so that it can be hashed; stage: gan, classifier or judge."""
@@ -137,6 +167,12 @@ class Context:
         return None if self.table is None else overlapping_share(self.table, self.split.train, self.split.test)
 
     @cached_property
+    def real_scenes(self) -> dict[str, int] | None:
+        """Different scenes a class among the originals; None where scenes are unknown."""
+        images = self.images
+        return scenes_per_class(self.real, images.labels, self.table.scenes, images.classes) if self.table else None
+
+    @cached_property
     def overlapping(self) -> np.ndarray | None:
         """Which test images show the surface of a training image, bool `(n,)`; None where scenes are unknown."""
         return None if self.table is None else overlapping(self.table, self.split.train, self.split.test)
@@ -154,7 +190,7 @@ class Context:
 
 def prepare(cfg: DictConfig) -> Context:
     """Check the config, load the data set, find its scenes and split it; the split's folder is written if missing."""
-    settings = plain(cfg)
+    settings = _as_run(plain(cfg))
     root = Path(settings["artifacts"])
     images, table = _data(_frozen(settings["dataset"]), root)
     scenes = table.scenes if table else None
@@ -163,7 +199,16 @@ def prepare(cfg: DictConfig) -> Context:
     context = Context(settings, Store(root), images, table, split, digest(identity))
     _write_split(context, identity)
     _warn_of_leaks(context)
+    _tell_low_data(context)
     return context
+
+
+def _as_run(settings: dict[str, Any]) -> dict[str, Any]:
+    mix, schedule = settings["mix"], settings["schedule"]["name"]
+    run = as_run(mix, schedule)
+    if run != mix:
+        _warn_once(f"mix={mix_name(mix)} under schedule={schedule} is {mix_name(run)}: the same images and updates")
+    return settings | {"mix": run}
 
 
 def _frozen(part: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -193,13 +238,18 @@ def _write_split(context: Context, identity: dict[str, Any]) -> None:
         work.summary |= {part: len(indices) for part, indices in parts.items()}
         work.summary["test_overlapping_share"] = context.overlapping_share
         if table is not None:
-            work.summary["test_scenes"] = test_scenes_per_class(split, images.labels, table.scenes, images.classes)
+            work.summary["test_scenes"] = scenes_per_class(split.test, images.labels, table.scenes, images.classes)
             work.summary["scenes_source"] = table.source
 
 
 @functools.cache
 def _warn_once(message: str) -> None:
     log.warning(message)
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    log.info(message)
 
 
 def _warn_of_leaks(context: Context) -> None:
@@ -214,3 +264,19 @@ def _warn_of_leaks(context: Context) -> None:
         _warn_once(
             f"split=random: {share:.0%} of the test images show the surface of a training image; see split=grouped"
         )
+
+
+def _tell_low_data(context: Context) -> None:
+    k = context.settings["real_per_class"]
+    if k is None:
+        return
+    scenes = "unknown" if context.real_scenes is None else _listed(context.real_scenes)
+    said = f"real_per_class={k}, replicate {context.settings['replicate']}: images of different scenes: {scenes}"
+    if context.settings["mix"]["kind"] == "real_extra":
+        counts = dict(zip(context.images.classes, context.added_counts, strict=True))
+        said += f"; {context.mix} adds {_listed(counts)} real images"
+    _say_once(said)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

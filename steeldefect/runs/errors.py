@@ -12,6 +12,10 @@ class MissingArtifact(UserError):
     """A stage lacks what an earlier stage makes; the message holds the command that makes it."""
 
 
+class Held(UserError):
+    """Another process is making the artifact; the message says which."""
+
+
 def require(condition: bool, message: str | Callable[[], str]) -> None:
     if not condition:
         raise UserError(message if isinstance(message, str) else message())

@@ -1,11 +1,13 @@
 """The hashed part of each stage: all that determines its result, and the ids of what it is made from.
 
-What cannot change a result is left out here and nowhere else (`LEFT_OUT`). `RECIPES` is raised by one where a
+What cannot change a result is left out here and nowhere else (`LEFT_OUT`, `NEUTRAL_CELL`). `RECIPES` is raised by one where a
 change of the code alters a stage's results; the report refuses to mix recipes in one table.
 """
 
 from collections.abc import Mapping
 from typing import Any
+
+from steeldefect.runs.mixes import keeps_originals
 
 RECIPES = {"split": 1, "gan": 2, "bank": 1, "initial": 1, "cell": 1, "judge": 1, "quality": 1}
 LEFT_OUT = {"gan": ("sheet_every",), "classifier": ("cpu_precision", "weights")}
@@ -29,6 +31,11 @@ NEUTRAL: dict[str, dict[str, Any]] = {
         "r1_gamma": 0,
         "r1_every": 16,
     },
+}
+# the same of cells
+NEUTRAL_CELL: dict[str, dict[str, Any]] = {
+    "mix": {"kind": "bank", "total": None, "seed": None},
+    "cell": {"select": "last", "evaluate": "test"},
 }
 
 
@@ -126,14 +133,14 @@ def quality_identity(
 def initial_identity(
     settings: Mapping[str, Any], split_id: str, bank_id: str | None, updates: int, precision: str, weights: str | None
 ) -> dict[str, Any]:
-    """Phase `initial` is shared by all mixes that keep the originals: the mix is no part of it."""
-    share = settings["mix"]["synthetic_share"]
+    """Phase `initial` is shared by all mixes that keep the originals: the mix is no part of it, `augment` is."""
+    mix = {key: value for key, value in _mix(settings).items() if key != "synthetic_share"}
     return {
         "stage": "initial",
         "recipe": RECIPES["initial"],
         "split": split_id,
         "real_per_class": settings["real_per_class"],
-        "synthetic": {"bank": bank_id, "balance": settings["mix"]["balance"]} if share == 1 else None,
+        "synthetic": None if keeps_originals(settings["mix"]) else {"bank": bank_id, **mix},
         **_training(settings, precision, weights),
         "updates": updates,
     }
@@ -153,10 +160,11 @@ def cell_identity(
         "recipe": RECIPES["cell"],
         "split": split_id,
         "real_per_class": settings["real_per_class"],
-        "mix": dict(settings["mix"]),
+        "mix": _mix(settings),
         "bank": bank_id,
         "initial": initial_id,
         **_training(settings, precision, weights),
+        **_unless_neutral({key: settings[key] for key in NEUTRAL_CELL["cell"]}, NEUTRAL_CELL["cell"]),
         "updates": updates,
     }
 
@@ -169,6 +177,14 @@ def _training(settings: Mapping[str, Any], precision: str, weights: str | None) 
         "seed": settings["train_seed"],
         "precision": precision,
     }
+
+
+def _mix(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return _unless_neutral(settings["mix"], NEUTRAL_CELL["mix"])
+
+
+def _unless_neutral(part: Mapping[str, Any], neutral: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key not in neutral or value != neutral[key]}
 
 
 def _without(part: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

@@ -8,12 +8,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from steeldefect.runs.errors import UserError, nearest, require
+from steeldefect.runs.mixes import check_mix
 
 AUGMENTS = ("none", "classical")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 POLICIES = ("brightness", "contrast", "flip", "translation", "cutout")  # of gan.discriminator.augment
 SCHEDULES = ("fixed_steps", "paper")
-ORG20_SHARE = 0.8  # paper: section 4.3, the winning mix; its updates are the budget of schedule=fixed_steps
+SELECTS = ("last", "validation")
+EVALUATIONS = ("test", "validation")
+LOW_DATA_BATCH = 64  # protocol, "Low data"
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -25,7 +28,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     assert isinstance(settings, dict)
     checked = {str(key): value for key, value in settings.items() if key != "hydra"}
     check(checked)
-    return _seeded(checked)
+    return _low_data(_seeded(checked))
 
 
 def check(settings: Mapping[str, Any]) -> None:
@@ -39,9 +42,14 @@ def check(settings: Mapping[str, Any]) -> None:
     k = settings["real_per_class"]
     require(k is None or (isinstance(k, int) and k > 0), f"real_per_class={k}: must be null or at least 1")
     _check_gan(settings["gan"])
-    share = settings["mix"]["synthetic_share"]
-    require(_number(share) and 0 <= share <= 1, f"mix.synthetic_share={share}: must lie in [0, 1]")
-    _among("mix.balance", settings["mix"]["balance"], ("real", "uniform"))
+    check_mix(settings["mix"], k)
+    _among("select", settings["select"], SELECTS)
+    _among("evaluate", settings["evaluate"], EVALUATIONS)
+    for key in ("select", "evaluate"):
+        require(
+            k is None or settings[key] != "validation",
+            f"{key}=validation: with real_per_class={k} nothing is chosen on more than those {k} images a class",
+        )
     optimizer = settings["optimizer"]
     _positive("optimizer.lr", optimizer["lr"])
     momentum = optimizer["momentum"]
@@ -167,83 +175,13 @@ def _seeded(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def mix_name(synthetic_share: float) -> str:
-    """`org20` for a synthetic share of 0.8: the paper names a mix after the share of originals."""
-    return f"org{round(100 * (1 - synthetic_share), 6):g}"
-
-
-def mix_counts(real: list[int], synthetic_share: float, balance: str) -> list[int]:
-    """Synthetic images a class beside `real` images a class (paper: Table 2).
-
-    Below a share of 1, n_c x s / (1 - s), rounded; at 1, 8000/1260 x all real, shared out by largest remainder.
-    `balance=uniform` gives the same total, filling up the smaller classes first.
-    """
-    n = sum(real)
-    if synthetic_share == 1:
-        counts = _shared_out(round(n * 8000 / 1260), real if balance == "real" else [1] * len(real))
-    else:
-        ratio = synthetic_share / (1 - synthetic_share)
-        counts = [round(n_c * ratio) for n_c in real]
-        if balance == "uniform":
-            counts = _filled_up(real, sum(counts))
-    return counts
-
-
-def _shared_out(total: int, weights: list[int]) -> list[int]:
-    exact = [total * weight / sum(weights) for weight in weights]
-    counts = [math.floor(value) for value in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda c: (counts[c] - exact[c], c))
-    for c in by_remainder[: total - sum(counts)]:
-        counts[c] += 1
-    return counts
-
-
-def _filled_up(real: list[int], total: int) -> list[int]:
-    level = next(x for x in range(max(real) + total, -1, -1) if sum(max(0, x - n) for n in real) <= total)
-    counts = [max(0, level - n) for n in real]
-    for c in sorted(range(len(real)), key=lambda c: (real[c] > level, c))[: total - sum(counts)]:
-        counts[c] += 1
-    return counts
-
-
-def phase_updates(settings: Mapping[str, Any], schedule: str, phase: str, real: list[int]) -> int:
-    """Updates of one phase of one mix; 0 where the phase is left out.
-
-    schedule=paper: epochs x batches of the mix, last partial batch kept (protocol, "Updates"), or, where
-    `phases.<phase>.updates` gives org20's budget, that budget in the same proportion.
-    schedule=fixed_steps: every mix gets org20's.
-    """
-    given = settings["phases"][phase]
-    if given is None:
-        return 0
-    batch, share = settings["optimizer"]["batch_size"], settings["mix"]["synthetic_share"]
-    if schedule == "fixed_steps":
-        share = ORG20_SHARE
-    batches = math.ceil(_phase_images(real, share, phase) / batch)
-    if given["updates"] is None:
-        return int(given["epochs"] * batches)
-    reference = math.ceil(_phase_images(real, ORG20_SHARE, phase) / batch)
-    return max(1, round(given["updates"] * batches / reference))
-
-
-def judge_updates(settings: Mapping[str, Any], real: list[int]) -> int:
-    """Updates of a classifier that judges images: both phases of the scale under fixed_steps, in one."""
-    own = {**settings, "phases": settings["scale"]["phases"], "optimizer": settings["quality"]["optimizer"]}
-    return sum(phase_updates(own, "fixed_steps", phase, real) for phase in ("initial", "retrain"))
-
-
-def _phase_images(real: list[int], share: float, phase: str) -> int:
-    originals = 0 if share == 1 else sum(real)
-    if phase == "initial" and originals:
-        return originals
-    return originals + sum(mix_counts(real, share, "real"))
-
-
-def bank_count(settings: Mapping[str, Any], real: list[int]) -> int:
-    """Images in the bank: `bank.count`, or more where the largest class of org0 or of this mix needs it."""
-    mix = settings["mix"]
-    needed = max(mix_counts(real, 1.0, "real") + mix_counts(real, mix["synthetic_share"], mix["balance"]))
-    return max(settings["bank"]["count"], len(real) * needed)
+def _low_data(settings: dict[str, Any]) -> dict[str, Any]:
+    """With few real images an epoch is a step or two, so the GAN gets a number of updates (protocol, "Low data")."""
+    if settings["real_per_class"] is not None:
+        gan = settings["gan"]
+        updates = gan["updates"] or settings["scale"]["gan"]["low_data_updates"]
+        settings["gan"] = {**gan, "updates": updates, "batch_size": min(gan["batch_size"], LOW_DATA_BATCH)}
+    return settings
 
 
 def _number(value: Any) -> bool:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from steeldefect.runs.environment import command_line, git_commit, versions
-from steeldefect.runs.errors import MissingArtifact, UserError
+from steeldefect.runs.errors import Held, MissingArtifact, UserError
 from steeldefect.runs.identity import digest, file_sha256
 
-KINDS = ("scenes", "splits", "gans", "banks", "initials", "cells", "judges", "quality")
+KINDS = ("scenes", "splits", "gans", "banks", "initials", "cells", "trials", "judges", "quality")
 MANIFEST = "manifest.json"
 
 
@@ -64,7 +64,7 @@ class Store:
         The work goes on in `.<id>.partial` beside the final folder, which survives a failed or killed try.
         A try that is interrupted (a signal, ctrl-C) counts as dead, one that raises as failed, with its traceback.
         On a clean exit the manifest is written last and one rename publishes the folder. One writer at a
-        time: a second one waits (`wait=True`) or gets a `UserError` that says who holds the lock.
+        time: a second one waits (`wait=True`) or gets `Held`, which says who holds the lock.
         """
         identifier = digest(identity)
         final = self.folder(kind, identifier)
@@ -123,7 +123,7 @@ def _lock(path: Path, partial: Path, wait: bool) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{partial.parent.name}/{path.name[1:-5]} is being made by {_holder(partial)}") from None
+            raise Held(f"{partial.parent.name}/{path.name[1:-5]} is being made by {_holder(partial)}") from None
         yield
     path.unlink(missing_ok=True)
 

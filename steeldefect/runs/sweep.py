@@ -1,32 +1,98 @@
-"""Where a run stands in its sweep."""
+"""Where a run stands in its sweep, and what it puts off to the sweep's end."""
 
+import logging
 import os
+import time
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from steeldefect.runs.errors import Held
+
+log = logging.getLogger(__name__)
 VARIABLE = "STEELDEFECT_SWEEP"
+SECONDS_BETWEEN_VISITS = 10.0
+
+_home: list[int] = []  # the process that runs a sweep cell by cell
+_put_off: list[Callable[[], None]] = []
 
 
 class SweepPosition(Callback):
-    """Hydra callback: counts the cells of a multirun at its start, so that each can say `[3/12]`."""
+    """Hydra callback: counts the cells of a multirun at its start, so that each can say `[3/12]`.
+
+    After the last one it comes back to those that another process was making.
+    """
 
     def __init__(self) -> None:
         self.total = 0
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.total = sweep_size(config)
+        _home[:] = [os.getpid()]
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         number = OmegaConf.select(config, "hydra.job.num")
         if self.total > 1 and number is not None:
             os.environ[VARIABLE] = f"[{number + 1}/{self.total}] "
 
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if OmegaConf.select(config, "hydra.job.num") == self.total - 1:
+            error = come_back()
+            if error is not None and job_return.status == JobStatus.COMPLETED:
+                job_return.status, job_return.return_value = JobStatus.FAILED, error
+
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         os.environ.pop(VARIABLE, None)
+        _home.clear()
+
+
+def put_off(task: Callable[[], None]) -> bool:
+    """Leave a cell that another process holds for the end of the sweep.
+
+    False where no sweep runs in this process (a single cell, or a launcher with a process a cell): nobody would come
+    back to it.
+    """
+    if _home != [os.getpid()]:
+        return False
+    hydra_config, where = HydraConfig.instance().cfg, position()
+
+    def again() -> None:
+        HydraConfig.instance().cfg, os.environ[VARIABLE] = hydra_config, where
+        task()
+
+    _put_off.append(again)
+    return True
+
+
+def come_back() -> Exception | None:
+    """Do what was put off: a cell that is finished by now is skipped, one whose maker has died is taken over.
+
+    Waits while others are still at work; returns the first error.
+    """
+    error: Exception | None = None
+    said: set[str] = set()
+    while _put_off:
+        for task in list(_put_off):
+            try:
+                task()
+            except Held as held:
+                if str(held) not in said:
+                    log.info("waiting: %s", held)
+                    said.add(str(held))
+                continue
+            except Exception as other:
+                log.error("%s", other)
+                error = error or other
+            _put_off.remove(task)
+        if _put_off:
+            time.sleep(SECONDS_BETWEEN_VISITS)
+    return error
 
 
 def position() -> str:

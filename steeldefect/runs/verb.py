@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from steeldefect.runs.errors import UserError
+from steeldefect.runs.errors import Held, UserError
+from steeldefect.runs.sweep import put_off
 
 log = logging.getLogger(__name__)
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -29,11 +31,15 @@ def verb(config_name: str, conf: Path = CONF) -> Callable[[Callable[[DictConfig]
         # absolute, since Hydra would look beside this file
         @hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
         def run(cfg: DictConfig) -> None:
+            sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
             try:
                 task(cfg)
             except UserError as error:
+                if sweeping and isinstance(error, Held) and put_off(partial(task, cfg)):
+                    log.warning("%s. The sweep goes on and comes back to it", error)
+                    return
                 log.error("%s", error)
-                if HydraConfig.get().mode == RunMode.MULTIRUN or os.environ.get("HYDRA_FULL_ERROR") == "1":
+                if sweeping or os.environ.get("HYDRA_FULL_ERROR") == "1":
                     raise
                 sys.exit(2)
 

@@ -184,7 +184,7 @@ def test_class_of_large_scenes_alone_gives_its_smallest_with_a_warning(caplog):
     scenes = np.r_[np.repeat([0, 1], [50, 40]), np.arange(10, 40)]
     with caplog.at_level(logging.WARNING):
         split = make_split(GROUPED | {"validation_fraction": 0}, 0, labels, scenes, ("a", "b"))
-    assert splits.test_scenes_per_class(split, labels, scenes, ("a", "b")) == {"a": 1, "b": 9}
+    assert splits.scenes_per_class(split.test, labels, scenes, ("a", "b")) == {"a": 1, "b": 9}
     assert 1 in scenes[split.test] and "class a: scenes do not add up" in caplog.text
 
 

@@ -1,9 +1,18 @@
+import multiprocessing
 import os
+import time
+from pathlib import Path
 
+import pytest
+from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
+from steeldefect.runs import sweep
+from steeldefect.runs.errors import Held, UserError
+from steeldefect.runs.identity import digest
 from steeldefect.runs.progress import _span
-from steeldefect.runs.sweep import SweepPosition, position, sweep_size
+from steeldefect.runs.store import Store
+from steeldefect.runs.sweep import SweepPosition, position, put_off, sweep_size
 
 
 def config(params: dict | None, *overrides: str, number: int = 0):
@@ -32,3 +41,63 @@ def test_each_cell_knows_its_place() -> None:
 
 def test_times_left_are_readable() -> None:
     assert _span(59.4) == "59 s" and _span(61) == "1 min 01 s" and _span(3600) == "60 min 00 s"
+
+
+CELL = {"stage": "cell", "n": 1}
+
+
+def hold(root: Path, ready: Path, finish: bool) -> None:
+    with Store(root).write("cells", CELL):
+        ready.touch()
+        time.sleep(1.0)
+        if not finish:
+            os._exit(9)
+
+
+def make(root: Path, made: list[str]) -> None:
+    with Store(root).write("cells", CELL) as work:
+        made.append("found finished" if work is None else "made here")
+
+
+@pytest.mark.parametrize(("finish", "expected"), [(True, "found finished"), (False, "made here")])
+def test_a_cell_that_another_process_holds_is_come_back_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finish: bool, expected: str
+) -> None:
+    """The other cells first; then it is skipped where its maker has finished, and taken over where that one died."""
+    monkeypatch.setattr(sweep, "SECONDS_BETWEEN_VISITS", 0.05)
+    holder = multiprocessing.get_context("spawn").Process(target=hold, args=(tmp_path, tmp_path / "ready", finish))
+    holder.start()
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.02)
+    position_of, made = SweepPosition(), []
+    position_of.on_multirun_start(config({"mix": "org100,org20"}))
+    with pytest.raises(Held, match=f"is being made by process {holder.pid}"):
+        make(tmp_path, made)
+    assert put_off(lambda: make(tmp_path, made)) and made == []
+    done = JobReturn(status=JobStatus.COMPLETED)
+    position_of.on_job_end(config(None, number=0), done)
+    assert made == []
+    position_of.on_job_end(config(None, number=1), done)
+    assert made == [expected] and done.status == JobStatus.COMPLETED
+    assert Store(tmp_path).finished("cells", digest(CELL))
+    holder.join()
+    position_of.on_multirun_end(config(None))
+
+
+def test_what_fails_at_the_second_visit_fails_the_sweep() -> None:
+    def broken() -> None:
+        raise UserError("no bank")
+
+    position_of = SweepPosition()
+    position_of.on_multirun_start(config({"mix": "org100,org20"}))
+    assert put_off(broken)
+    done = JobReturn(status=JobStatus.COMPLETED)
+    position_of.on_job_end(config(None, number=1), done)
+    assert done.status == JobStatus.FAILED
+    with pytest.raises(UserError, match="no bank"):
+        _ = done.return_value
+    position_of.on_multirun_end(config(None))
+
+
+def test_outside_a_sweep_nothing_is_put_off() -> None:
+    assert not put_off(lambda: None)

@@ -1,0 +1,125 @@
+"""What a stage will take, from what finished stages of its kind took; from records and manifests alone."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from steeldefect.runs.errors import UserError
+from steeldefect.runs.store import MANIFEST, read_json
+
+
+class Kind(NamedTuple):
+    """Stages of one kind cost the same a unit (an update, an epoch, an image)."""
+
+    stage: str
+    name: str
+    image_size: int
+    batch_size: int
+    how: str
+
+
+BANK = Kind("bank", "", 0, 0, "")
+
+
+def kind_of(identity: Mapping[str, Any]) -> tuple[Kind, float] | None:
+    """Kind and number of units of the stage that `identity` names; None for stages that take no time to speak of."""
+    stage = identity["stage"]
+    if stage in ("cell", "initial"):
+        return _classifier(identity, identity["optimizer"], identity["precision"]), identity["updates"]
+    if stage == "gan":
+        return _gan(identity["gan"])
+    if stage == "bank":
+        return BANK, identity["count"]
+    return None
+
+
+def _classifier(of: Mapping[str, Any], optimizer: Mapping[str, Any], precision: str) -> Kind:
+    own = of["classifier"]
+    # augmentation is a small part of a step, so it makes no kind of its own
+    how = f"{precision} {own.get('width', '')}"
+    return Kind("classifier", own["name"], own["image_size"], optimizer["batch_size"], how)
+
+
+def _gan(gan: Mapping[str, Any]) -> tuple[Kind, float]:
+    unit = "updates" if gan["updates"] else "epochs"
+    return Kind("gan", gan["name"], gan["image_size"], gan["batch_size"], f"{gan['conditioning']} {unit}"), gan[unit]
+
+
+class Costs:
+    """Seconds a unit by kind: what this store has seen, and only where it has seen nothing, committed results."""
+
+    def __init__(self, artifacts: Path, committed: Path | None = None) -> None:
+        elsewhere = _grouped(_in_results(committed)) if committed else {}
+        self.seconds = elsewhere | _grouped(_in_store(artifacts))
+
+    def estimate(self, identity: Mapping[str, Any]) -> float | None:
+        """Seconds of the whole stage, by the median of its kind; None where none was finished yet."""
+        found = kind_of(identity)
+        if found is None:
+            return 0.0
+        kind, units = found
+        return median(self.seconds[kind]) * units if kind in self.seconds else None
+
+
+def _grouped(measured: Iterator[tuple[Kind, float]]) -> dict[Kind, list[float]]:
+    groups: dict[Kind, list[float]] = {}
+    for kind, seconds in measured:
+        groups.setdefault(kind, []).append(seconds)
+    return groups
+
+
+def _in_store(artifacts: Path) -> Iterator[tuple[Kind, float]]:
+    made = (path for folder in ("gans", "banks") for path in sorted((artifacts / folder).glob(f"[!.]*/{MANIFEST}")))
+    for path in made:
+        manifest = _readable(path)
+        found = kind_of(manifest["identity"]) if manifest else None
+        if manifest and found:
+            yield found[0], manifest["made"]["seconds"] / found[1]
+    for folder in ("cells", "trials"):
+        for path in sorted((artifacts / folder).glob("[!.]*/record.json")):
+            yield from _of_record(_readable(path))
+
+
+def _in_results(committed: Path) -> Iterator[tuple[Kind, float]]:
+    for path in sorted(committed.rglob("records.jsonl")):
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            yield from _of_record(record)
+            made = {stage: how.get("seconds") for stage, how in record.get("upstream", {}).items()}
+            if made.get("gan"):
+                kind, units = _gan(record["config"]["gan"])
+                yield kind, made["gan"] / units
+            if made.get("bank") and record["config"]["bank"]["count"]:
+                yield BANK, made["bank"] / record["config"]["bank"]["count"]
+
+
+def _of_record(record: Mapping[str, Any] | None) -> Iterator[tuple[Kind, float]]:
+    """Phase `retrain`, and phase `initial` where there was one."""
+    if not record:
+        return
+    try:
+        config, cost, updates = record["config"], record["cost"], record["updates"]
+        kind = _classifier(config, config["optimizer"], record["environment"]["precision"])
+        yield kind, cost["seconds"] / updates["retrain"]
+        if updates.get("initial") and "seconds_initial" in cost:
+            yield kind, cost["seconds_initial"] / updates["initial"]
+    except (KeyError, TypeError):  # written by another version: no estimate comes of it, that is all
+        return
+
+
+def _readable(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_json(path)
+    except UserError:
+        return None
+
+
+def span(seconds: float | None) -> str:
+    """`2.5 h`, `12 min`, `40 s`, or `unknown`."""
+    if seconds is None:
+        return "unknown"
+    if seconds >= 2 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
