@@ -20,7 +20,7 @@ from steeldefect.runs.identity import derived_seed, digest
 from steeldefect.runs.loggers import wandb_run
 from steeldefect.runs.settings import mix_counts
 from steeldefect.runs.store import Work, write_json
-from steeldefect.runs.training import LAST, fit, seed_everything
+from steeldefect.runs.training import SCRATCH, fit, seed_everything
 
 log = logging.getLogger(__name__)
 TRAIN_SAMPLE = 1000  # images of the mix on which the final training accuracy is read
@@ -42,8 +42,8 @@ def train_cell(context: Context) -> str:
         with wandb_run(settings, "cell", identifier, title(context), tags) as loggers:
             module = _new_module(context)
             if initial_id is not None:
-                weights = store.folder("initials", initial_id) / "weights.pt"
-                module.network.load_state_dict(torch.load(weights, weights_only=True))
+                folder = store.need("initials", initial_id, context.command("train_classifier"))
+                module.network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
             data = _data(
                 context, None if settings["mix"]["synthetic_share"] == 1 else _real(context), synthetic, "retrain"
             )
@@ -54,7 +54,7 @@ def train_cell(context: Context) -> str:
                     _log_results(logger, record)
         if settings["keep_weights"]:
             torch.save(module.network.state_dict(), work.folder / "weights.pt")
-        work.scratch += [LAST, "log"]
+        work.scratch += SCRATCH
     log.info("cell %s %s: AP (paper) %.4f", identifier, title(context), record["metrics"]["mean_pr"])
     return identifier
 
@@ -98,7 +98,7 @@ def _initial(context: Context, synthetic: Part | None) -> str | None:
             seconds = _fit(context, module, data, work.folder, "initial", [])
             torch.save(module.network.state_dict(), work.folder / "weights.pt")
             work.summary |= {"seconds": seconds, "updates": context.updates("initial")}
-            work.scratch += [LAST, "log"]
+            work.scratch += SCRATCH
     return digest(identity)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from steeldefect.data.decode import new_array
 from steeldefect.data.pictures import first_of_each, sheet
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.store import read_json
@@ -16,7 +17,7 @@ DIVERSITY_IMAGES = 300
 
 def write_bank(folder: Path, chunks: Iterable[np.ndarray], count: int, classes: Sequence[str], size: int) -> None:
     """`images.npy` uint8 `(count, size, size)`, `labels.npy` (image k is of class k mod C) and `sheet.png`."""
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, size, size))
+    images = new_array(folder / "images.npy", (count, size, size))
     done = 0
     for chunk in chunks:
         images[done : done + len(chunk)] = chunk

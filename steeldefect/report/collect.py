@@ -13,7 +13,7 @@ import numpy as np
 
 from steeldefect.report.statistics import Answers
 from steeldefect.runs.errors import UserError
-from steeldefect.runs.store import MANIFEST, read_json
+from steeldefect.runs.store import MANIFEST, read_json, verify
 
 Record = dict[str, Any]
 RECORDS, PREDICTIONS = "records.jsonl", "predictions.csv"
@@ -92,6 +92,7 @@ def _order(record: Record) -> tuple[Any, ...]:
 
 def _read_cell(folder: Path, collection: Collection) -> None:
     try:
+        verify(folder, names=("record.json", PREDICTIONS))
         record = read_json(folder / "record.json")
         check(record)
         record["made"] = _made(folder / MANIFEST)

@@ -1,9 +1,11 @@
 """How a verb is started: Hydra composes the config, a user's error ends in one message and exit code 2."""
 
+import functools
 import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -11,7 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from steeldefect.runs.errors import UserError
+from steeldefect.runs.errors import UserError, explained
+from steeldefect.runs.signals import Interrupted, stoppable
 
 log = logging.getLogger(__name__)
 
@@ -19,27 +22,48 @@ log = logging.getLogger(__name__)
 def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Decorate a task `(cfg) -> None` of `experiments/`; its config is `conf/<config_name>.yaml`.
 
-    In a sweep an error is logged when it happens, the other cells go on, and Hydra exits with 1 at the end.
+    In a sweep an error is logged when it happens, the other cells go on, and Hydra exits with 1 at the end. A signal
+    that asks to stop ends the whole sweep with 128 + its number, after a checkpoint.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @hydra.main(version_base="1.3", config_path=_conf(), config_name=config_name)
         def main(cfg: DictConfig) -> None:
-            try:
-                task(cfg)
-            except UserError as error:
-                log.error("%s", error)
-                if HydraConfig.get().mode == RunMode.MULTIRUN or os.environ.get("HYDRA_FULL_ERROR") == "1":
-                    raise
-                sys.exit(2)
+            # once more, for cells that a launcher runs in processes of their own
+            with stoppable():
+                _run(task, cfg)
 
-        return main
+        @functools.wraps(task)
+        def start() -> None:
+            try:
+                with stoppable():
+                    main()
+            except Interrupted as stop:
+                log.warning("stopped by %s; the same command again goes on from here", stop.signal)
+                raise
+
+        return start
 
     return decorate
 
 
+def _run(task: Callable[[DictConfig], Any], cfg: DictConfig) -> None:
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        task(cfg)
+    except Exception as error:
+        known = error if isinstance(error, UserError) else explained(error, cfg.get("artifacts"))
+        if known is None:
+            # a sweep would show it at its very end alone
+            if sweep:
+                log.error("%s: %s", type(error).__name__, error)
+            raise
+        log.error("%s", known)
+        if sweep or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise known from error
+        sys.exit(2)
+
+
 def _conf() -> str:
     # absolute, since Hydra would look beside this file
-    from pathlib import Path
-
     return str(Path(__file__).resolve().parents[2] / "conf")
