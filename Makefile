@@ -12,7 +12,7 @@ RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test lint format audit split gan bank table2 table3 report status clean clean-artifacts
+.PHONY: help setup demo test lint format audit split gan bank table2 table3 report status doctor clean clean-artifacts
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -71,6 +71,9 @@ report: $(STAMP) ## tables and figures from the records there are
 
 status: $(STAMP) ## what is done, running, failed
 	$(RUN)/status.py
+
+doctor: $(STAMP) ## what would go wrong: installation, data, disk, device, W&B
+	$(RUN)/doctor.py $(BASE)
 
 clean: ## caches and logs; records, weights and what can be resumed stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .coverage build artifacts/logs artifacts/cache

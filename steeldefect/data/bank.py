@@ -32,10 +32,11 @@ def write_bank(folder: Path, chunks: Iterable[np.ndarray], count: int, classes: 
 
 def read_bank(folder: Path, split_id: str) -> tuple[np.ndarray, np.ndarray]:
     """Images (memory-mapped) and labels of a finished bank, refused where it was trained on another split."""
-    identity = read_json(folder / "manifest.json")["identity"]
-    if identity["split"] != split_id:
+    identity = read_json(folder / "manifest.json").get("identity")
+    split = identity.get("split") if isinstance(identity, dict) else None
+    if split != split_id:
         raise UserError(
-            f"bank {folder.name} stands on split {identity['split']}, this cell on {split_id}: its generator may have "
+            f"bank {folder.name} stands on split {split}, this cell on {split_id}: its generator may have "
             "seen this cell's test images"
         )
     return np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")

@@ -206,8 +206,8 @@ class _Tree:
                     self.ignored.append(path)
                 elif self._enter(path):
                     found += self.images(path, depth - 1)
-            # a broken link named like an image is a lost image: reading it will say so
-            elif path.suffix.lower() in _SUFFIXES and (path.is_file() or path.is_symlink()):
+            # a broken link named like an image is a lost image: reading it will say so; a device would never end
+            elif path.suffix.lower() in _SUFFIXES and (path.is_file() or not path.exists()):
                 found.append(path)
             else:
                 self.ignored.append(path)

@@ -104,7 +104,7 @@ def _read_cell(folder: Path, collection: Collection) -> None:
         collection.records.append(record)
         if (folder / PREDICTIONS).is_file():
             collection.tested[record["id"]] = _read_predictions(folder / PREDICTIONS, record["classes"])
-    except (UserError, OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         collection.skipped.append(f"{folder.name}: {_short(error, folder)}")
 
 
@@ -164,7 +164,7 @@ def _read_committed(path: Path, collection: Collection) -> None:
         try:
             record = json.loads(line)
             check(record)
-        except (UserError, ValueError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             collection.skipped.append(f"{path.parent.name}/{path.name} line {number}: {error}")
             continue
         if record["id"] not in known:
