@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -131,6 +132,8 @@ MANIFEST = json.loads((FIXTURE / "manifest.json").read_text()) | {
 def test_manifests(text: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder, outside = cells(place, manifest=text), Path(place) / "outside"
+        for name in ("images.npy", "labels.npy"):
+            np.save(folder / name, np.zeros(3, np.uint8))
         outside.write_text("x")
         or_message(lambda: verify(folder))
         or_message(lambda: Store(place).need("cells", folder.name, "a command"))

@@ -1,6 +1,5 @@
 """`hydra/launcher=local`: each cell of a sweep in a fresh process, so that none takes another down with it."""
 
-# `from __future__ import annotations` beside a dataclass would keep Hydra from finding this plugin
 import ctypes
 import logging
 import os
@@ -15,20 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from steeldefect.runs.store import unfinished_by
+from steeldefect.runs.sweep import VARIABLE, sweep_size
+
 log = logging.getLogger(__name__)
 GRACE = 120.0  # seconds that a cell has to write its checkpoint
 POLL = 0.1
+PLUGINS = "hydra_plugins.steeldefect"
 
 
 @dataclass
 class LocalConf:
-    _target_: str = "hydra_plugins.steeldefect_local.launcher.LocalLauncher"
+    _target_: str = f"{PLUGINS}.LocalLauncher"
     n_jobs: int = 1  # cells at a time
     threads: int | None = None  # torch threads a cell; null: OMP_NUM_THREADS, else the cores shared out
     timeout_s: float | None = None  # seconds a cell may take; it is then stopped, and the sweep goes on without it
@@ -64,8 +68,6 @@ class LocalLauncher(Launcher):
         self.config, self.hydra_context = config, hydra_context
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from steeldefect.runs.sweep import sweep_size
-
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         waiting = list(enumerate(job_overrides, initial_job_idx))
         self.total = max(sweep_size(self.config), initial_job_idx + len(waiting))
@@ -109,7 +111,7 @@ class LocalLauncher(Launcher):
             *(f"hydra.run.dir='{place}'", "hydra.mode=RUN"),
         ]
         log.info("\t#%d : %s", number, " ".join(filter_overrides(overrides)))
-        own = {"OMP_NUM_THREADS": self.threads, "STEELDEFECT_SWEEP": f"[{number + 1}/{self.total}] "}
+        own = {"OMP_NUM_THREADS": self.threads, VARIABLE: f"[{number + 1}/{self.total}] "}
         # a session of its own: ctrl-C reaches the sweep, which then stops its cells one by one
         process = subprocess.Popen(command, env=os.environ | own, start_new_session=True, preexec_fn=_die_with_parent)
         return Cell(number, list(overrides), process, time.monotonic())
@@ -126,8 +128,6 @@ class LocalLauncher(Launcher):
         return False
 
     def _failure(self, cell: Cell) -> str:
-        from steeldefect.runs.store import unfinished_by
-
         code = cell.process.returncode
         if cell.stopped is not None:
             reason = f"stopped after hydra.launcher.timeout_s={self.timeout_s:g}; given again, it goes on from there"
@@ -141,6 +141,15 @@ class LocalLauncher(Launcher):
         return (
             f"[{cell.number + 1}/{self.total}] {identifier} ({shlex.join(filter_overrides(cell.overrides))}): {reason}"
         )
+
+
+# Hydra takes launchers from a namespace package of this name alone, which an editable install does not always show
+LocalLauncher.__module__ = PLUGINS
+
+
+def register() -> None:
+    """Make the launcher known to Hydra, however this package is installed."""
+    Plugins.instance().register(LocalLauncher)
 
 
 def _returned(overrides: list[str], failure: str) -> JobReturn:

@@ -1,1 +1,0 @@
-"""Hydra finds launchers in this package by its name."""
