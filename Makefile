@@ -12,7 +12,7 @@ RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test lint format audit split gan bank table2 table3 report status doctor clean clean-artifacts
+.PHONY: help setup demo test test-cluster lint format audit split gan bank table2 table3 report status doctor clean clean-artifacts
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -71,6 +71,10 @@ report: $(STAMP) ## tables and figures from the records there are
 
 status: $(STAMP) ## what is done, running, failed
 	$(RUN)/status.py
+
+test-cluster: $(STAMP) ## a study on a real SLURM of one node (root, slurm-wlm and munge)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,slurm]'
+	STEELDEFECT_CLUSTER=1 .venv/bin/python -m pytest --no-cov -rs tests/cluster
 
 doctor: $(STAMP) ## what would go wrong: installation, data, disk, device, W&B
 	$(RUN)/doctor.py $(BASE)
