@@ -28,7 +28,7 @@ def test_a_sound_place(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["dataset=image_folder", "dataset.root=/nowhere"], "FAIL  data: dataset.root=/nowhere: no such folder"),
+        (["dataset.name=image_folder", "dataset.root=/nowhere"], "FAIL  data: dataset.root=/nowhere: no such folder"),
         (["augment=classic"], "FAIL  data: augment=classic"),
         (["trainer.accelerator=tpu"], "trainer.accelerator=tpu: choices"),
         (["bank.count=100000000000"], "GiB free, a bank of 100000000000 images"),

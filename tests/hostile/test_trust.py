@@ -49,7 +49,7 @@ def test_runs_on_a_cpu_are_deterministic_unless_told_otherwise(tmp_path: Path, t
 
 
 def test_no_secret_of_the_environment_is_written(copied: Callable[..., Path]) -> None:
-    artifacts = copied("cells", "logs")
+    artifacts = copied("cells")
     secrets = {"WANDB_API_KEY": "0123456789planted" * 2 + "abcdef", "MY_PASSWORD": "planted-by-a-test"}
     command = [sys.executable, str(ROOT / "experiments" / "train_classifier.py"), *OPTIONS, "logger=wandb"]
     own = os.environ | secrets | {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
