@@ -12,7 +12,7 @@ RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test test-cluster lint format audit split gan bank table2 table3 report status doctor clean clean-artifacts
+.PHONY: help setup demo test lint format audit validate-audit split gan bank table2 table3 inflation report status clean clean-artifacts
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -48,6 +48,9 @@ format: $(STAMP) ## let ruff mend what it can
 audit: $(STAMP) ## find the images that show the same surface
 	$(RUN)/audit.py dataset=$(DATA) $(ARGS)
 
+validate-audit: $(STAMP) ## what the audit finds on plates whose overlaps are known, and what it costs
+	$(RUN)/validate_audit.py dataset=$(DATA) $(ARGS)
+
 split: $(STAMP) ## split the data set and say what lies where
 	$(RUN)/split.py -m replicate=$(REPLICATES) $(BASE)
 
@@ -66,18 +69,24 @@ table3: bank ## classifiers over three mixes, then the report
 	$(RUN)/report.py study=table3 'output=$${artifacts}/report/table3' grid.classifiers=[$(CLASSIFIERS)] \
 		grid.replicates=[$(REPLICATES)] $(BASE)
 
+inflation: $(STAMP) ## what a leaking split pretends: random against grouped, originals alone
+	$(RUN)/train_classifier.py -m experiment=inflation replicate=$(REPLICATES) dataset=$(DATA) scale=$(SCALE) $(ARGS)
+	$(RUN)/report.py study=inflation 'output=$${artifacts}/report/inflation' 'where={dataset: $(DATA), scale: $(SCALE)}' \
+		grid.replicates=[$(REPLICATES)] dataset=$(DATA) scale=$(SCALE) $(ARGS)
+
 report: $(STAMP) ## tables and figures from the records there are
 	$(RUN)/report.py $(BASE)
 
 status: $(STAMP) ## what is done, running, failed
 	$(RUN)/status.py
 
+.PHONY: doctor test-cluster
+doctor: $(STAMP) ## what would go wrong: installation, data, disk, device, W&B
+	$(RUN)/doctor.py $(BASE)
+
 test-cluster: $(STAMP) ## a study on a real SLURM of one node (root, slurm-wlm and munge)
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,slurm]'
 	STEELDEFECT_CLUSTER=1 .venv/bin/python -m pytest --no-cov -rs tests/cluster
-
-doctor: $(STAMP) ## what would go wrong: installation, data, disk, device, W&B
-	$(RUN)/doctor.py $(BASE)
 
 clean: ## caches and logs; records, weights and what can be resumed stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .coverage build artifacts/logs artifacts/cache

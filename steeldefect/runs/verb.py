@@ -13,7 +13,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from steeldefect.launchers import local
 from steeldefect.runs.errors import UserError, explained
 from steeldefect.runs.signals import Interrupted, stoppable
 
@@ -36,7 +35,6 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
 
         @functools.wraps(task)
         def start() -> None:
-            local.register()
             try:
                 with stoppable():
                     main()

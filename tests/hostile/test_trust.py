@@ -12,7 +12,9 @@ import pytest
 from tests.conftest import ROOT
 from tests.stages import OPTIONS, tiny
 
-SOURCES = sorted(path for part in ("steeldefect", "experiments") for path in (ROOT / part).rglob("*.py"))
+SOURCES = sorted(
+    path for part in ("steeldefect", "experiments", "hydra_plugins") for path in (ROOT / part).rglob("*.py")
+)
 FORBIDDEN = {
     "pickles": r"\bpickle\.(load|dump|Unpickler\b|Pickler\b)|allow_pickle\s*=\s*True|\bjoblib\.load|\bshelve\b|\bdill\b",
     "code from text": r"(?<![.\w])(eval|exec|compile|__import__)\(",

@@ -1,5 +1,6 @@
 """`hydra/launcher=local`: each cell of a sweep in a fresh process, so that none takes another down with it."""
 
+# `from __future__ import annotations` beside a dataclass would keep Hydra from finding this plugin
 import ctypes
 import logging
 import os
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
@@ -27,12 +27,11 @@ from steeldefect.runs.sweep import VARIABLE, sweep_size
 log = logging.getLogger(__name__)
 GRACE = 120.0  # seconds that a cell has to write its checkpoint
 POLL = 0.1
-PLUGINS = "hydra_plugins.steeldefect"
 
 
 @dataclass
 class LocalConf:
-    _target_: str = f"{PLUGINS}.LocalLauncher"
+    _target_: str = "hydra_plugins.steeldefect_local.launcher.LocalLauncher"
     n_jobs: int = 1  # cells at a time
     threads: int | None = None  # torch threads a cell; null: OMP_NUM_THREADS, else the cores shared out
     timeout_s: float | None = None  # seconds a cell may take; it is then stopped, and the sweep goes on without it
@@ -141,15 +140,6 @@ class LocalLauncher(Launcher):
         return (
             f"[{cell.number + 1}/{self.total}] {identifier} ({shlex.join(filter_overrides(cell.overrides))}): {reason}"
         )
-
-
-# Hydra takes launchers from a namespace package of this name alone, which an editable install does not always show
-LocalLauncher.__module__ = PLUGINS
-
-
-def register() -> None:
-    """Make the launcher known to Hydra, however this package is installed."""
-    Plugins.instance().register(LocalLauncher)
 
 
 def _returned(overrides: list[str], failure: str) -> JobReturn:
