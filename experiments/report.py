@@ -1,7 +1,9 @@
 """Tables and figures from records alone: python experiments/report.py source=artifacts output=artifacts/report"""
 
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -11,9 +13,17 @@ log = logging.getLogger(__name__)
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
+def _arms(study: str | None, declared: Callable[[Mapping[str, Any], str], list[str]]) -> list[str]:
+    """The mixes that a study of its own declares; Tables 2 and 3, and names that nobody declared, have none."""
+    path = CONF / "experiment" / f"{study}.yaml"
+    own = study not in ("table2", "table3") and path.is_file()
+    return declared(OmegaConf.load(path).hydra.sweeper.params, "mix") if own else []
+
+
 @verb("report")
 def main(cfg: DictConfig) -> None:
     from steeldefect.report.collect import collect
+    from steeldefect.report.inflation import STUDY, write_inflation
     from steeldefect.report.terminal import show
     from steeldefect.report.write import Grid, declared, write_report
 
@@ -25,11 +35,16 @@ def main(cfg: DictConfig) -> None:
         list(cfg.grid.classifiers or declared(three, "classifier")),
         declared(three, "mix"),
         cfg.grid.replicates,
+        _arms(cfg.study, declared),
     )
     source, output = Path(cfg.source), Path(cfg.output)
     where = OmegaConf.to_container(cfg.where) if cfg.where else None
+    if cfg.study == STUDY:
+        show(write_inflation(collect(source), output, cfg.grid.replicates, where).rich())
+        log.info("report: %s", output / "README.md")
+        return
     report = write_report(collect(source), output, grid, Path(cfg.artifacts), cfg.study, where, cfg.figures)
-    for table in report.table2 if cfg.study == "table2" else report.table3:
+    for table in report.shown(cfg.study):
         show(table.rich())
     for line in report.skipped:
         log.warning("left out: %s", line)

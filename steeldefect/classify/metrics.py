@@ -44,3 +44,13 @@ def evaluate(logits: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, 
         },
         "confusion": confusion_matrix(labels, predicted, labels=every).tolist(),
     }
+
+
+def by_overlap(logits: np.ndarray, labels: np.ndarray, overlapping: np.ndarray) -> dict[str, float]:
+    """Accuracy on the test images that show the surface of a training image, bool `(N,)`, and on the clean ones.
+
+    A kind of which there is no image has no figure.
+    """
+    right = logits.argmax(1) == labels
+    kinds = {"accuracy_overlapping": overlapping, "accuracy_clean": ~overlapping}
+    return {name: float(right[kind].mean()) for name, kind in kinds.items() if kind.any()}

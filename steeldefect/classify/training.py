@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import WandbLogger
 
-from steeldefect.classify.metrics import evaluate
+from steeldefect.classify.metrics import by_overlap, evaluate
 from steeldefect.classify.module import ClassifierModule, logits_of
 from steeldefect.classify.record import cell_record
 from steeldefect.data.bank import pick, read_bank
@@ -31,7 +31,10 @@ def train_cell(context: Context) -> str:
     """The id of the cell, trained if it is not there yet."""
     store, identity = context.store, context.cell_identity
     identifier = digest(identity)
-    with store.write("cells", identity) as work:
+    weights = store.folder("cells", identifier) / "weights.pt"
+    # a finished cell that kept no weights is trained again for them; the old folder stays until the new one is whole
+    again = context.settings["keep_weights"] and not weights.is_file()
+    with store.write("cells", identity, again=again) as work:
         if work is None:
             log.info("cell %s is finished: %s", identifier, store.folder("cells", identifier))
             return identifier
@@ -157,6 +160,8 @@ def _evaluate(
         return logits, evaluate(logits, images.labels[part], classes)
 
     logits, test = results(split.test)
+    if context.overlapping is not None:
+        test["metrics"] |= by_overlap(logits, images.labels[split.test], context.overlapping)
     validation = results(split.validation)[1]["metrics"] if len(split.validation) else None
     sample = torch.linspace(0, len(data.labels) - 1, min(TRAIN_SAMPLE, len(data.labels))).round().long()
     predicted = logits_of(module, data.images.cpu()[sample], precision).argmax(1)
@@ -179,10 +184,11 @@ def _write_predictions(context: Context, logits: np.ndarray, path: Path) -> None
     images, scenes = context.images, context.table.scenes if context.table else None
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "label", "scene", *(f"logit_{name}" for name in images.classes)])
-        for i, row in zip(context.split.test, logits, strict=True):
-            scene = "" if scenes is None else int(scenes[i])
-            writer.writerow([images.names[i], images.classes[images.labels[i]], scene, *(f"{x:.5g}" for x in row)])
+        writer.writerow(["image", "label", "scene", "overlaps", *(f"logit_{name}" for name in images.classes)])
+        for k, (i, row) in enumerate(zip(context.split.test, logits, strict=True)):
+            shown = [images.names[i], images.classes[images.labels[i]], "" if scenes is None else int(scenes[i])]
+            shown.append("" if context.overlapping is None else int(context.overlapping[k]))
+            writer.writerow([*shown, *(f"{x:.5g}" for x in row)])
 
 
 def _log_results(logger: WandbLogger, record: dict[str, Any]) -> None:

@@ -47,9 +47,14 @@ def scenes_for(images: ImageSet, dataset: Mapping[str, Any], artifacts: Path) ->
     return _known(thumbs) or _audited(images, thumbs, artifacts)
 
 
+def overlapping(table: SceneTable, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Which of the `test` images (indices) have a scene with an image in `train`, bool, one entry a test image."""
+    return np.isin(table.scenes[test], table.scenes[train])
+
+
 def overlapping_share(table: SceneTable, train: np.ndarray, test: np.ndarray) -> float:
     """Share of the `test` images (indices) whose scene has an image in `train`."""
-    return float(np.isin(table.scenes[test], table.scenes[train]).mean()) if len(test) else 0.0
+    return float(overlapping(table, train, test).mean()) if len(test) else 0.0
 
 
 def _known(thumbs: np.ndarray) -> SceneTable | None:

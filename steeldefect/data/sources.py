@@ -38,7 +38,7 @@ _NEU_STEM = re.compile(r"(?P<spelling>[A-Za-z][A-Za-z _-]*?)?[ _-]*\(?(?P<number
 # NEU-DET as published: train/images/<class>/
 _NEU_DEPTH = 4
 _PARTS = frozenset({"train", "valid", "val", "validation", "test"})
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
 _THREADS = min(4, os.cpu_count() or 1)
 
 Result = TypeVar("Result")
@@ -207,7 +207,7 @@ class _Tree:
                 elif self._enter(path):
                     found += self.images(path, depth - 1)
             # a broken link named like an image is a lost image: reading it will say so; a device would never end
-            elif path.suffix.lower() in _SUFFIXES and (path.is_file() or not path.exists()):
+            elif path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or not path.exists()):
                 found.append(path)
             else:
                 self.ignored.append(path)
@@ -275,7 +275,7 @@ def _find_classes(root: Path) -> tuple[tuple[str, ...], list[_Source]]:
     tree.report()
     require(bool(found), f"dataset.root={root}: holds no class folders; each class needs a folder of its images")
     empty = sorted(name for name, paths in found.items() if not paths)
-    endings = " ".join(sorted(_SUFFIXES))
+    endings = " ".join(sorted(IMAGE_SUFFIXES))
     require(not empty, f"dataset.root={root}: no images ({endings}) in class folder {', '.join(empty)}; fill or remove")
     classes = tuple(sorted(found))
     require(len(classes) > 1, f"dataset.root={root}: one class only ({classes[0]}); a classifier needs two or more")

@@ -11,7 +11,11 @@ from steeldefect.report.statistics import Estimate, Run, difference, estimate, t
 from steeldefect.runs.errors import UserError
 
 DEVELOPMENT = 102  # protocol, "Replicates": from here on they choose settings and enter no study
-MIXES = ("org100", "org75", "org50", "org30", "org20", "org0")
+# the order of rows: Table 2, then the controls
+MIXES = (
+    *("org100", "org75", "org50", "org30", "org20", "org0"),
+    *("classical", "oversampled", "shuffled", "bank1000", "real_extra"),
+)
 
 
 class Group(NamedTuple):
@@ -45,9 +49,10 @@ class Group(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """Why an arm has no figure: `missing` or `not trained`."""
+    """Why an arm has no figure: `missing` or `not trained`; for a mean over several, `which` of them."""
 
     why: str
+    which: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,8 +118,13 @@ class Arms:
         _require_single(self.records)
         self.classes: list[str] = self.records[0]["classes"]
         self.replicates = sorted(replicates or {record["replicate"] for record in self.records})
-        self.mixes = sorted({record["mix"] for record in self.records}, key=_mix_order)
+        self.mixes = sorted({record["mix"] for record in self.records}, key=self.order)
         self.classifiers = sorted({record["classifier"] for record in self.records})
+
+    @staticmethod
+    def order(mix: str) -> tuple[int, str]:
+        """Sorts mixes as tables show them."""
+        return (MIXES.index(mix) if mix in MIXES else len(MIXES), mix)
 
     def arm(self, classifier: str, mix: str) -> Arm:
         own = {
@@ -155,15 +165,7 @@ class Arms:
     ) -> dict[int, Run]:
         """`mix` minus `other`, paired by replicate; both must have been trained and tested on one split."""
         one, two = self.arm(classifier, mix).trained, self.arm(classifier, other).trained
-        paired: dict[int, Run] = {}
-        for replicate in sorted(set(one) & set(two)):
-            if one[replicate]["ids"].get("split") != two[replicate]["ids"].get("split"):
-                ids = f"{one[replicate]['id']} and {two[replicate]['id']}"
-                raise UserError(f"cells {ids}: replicate {replicate} of {mix} and {other} have different splits")
-            first, second = self.run(one[replicate], metric, index), self.run(two[replicate], metric, index)
-            if first is not None and second is not None:
-                paired[replicate] = difference(first, second)
-        return paired
+        return paired_runs((self, one), (self, two), metric, index)
 
     def difference(
         self, classifier: str, mix: str, other: str, metric: str, index: int | None = None
@@ -173,6 +175,30 @@ class Arms:
             return estimate(list(paired.values()), fraction=False)
         arms = (self.arm(classifier, mix), self.arm(classifier, other))
         return Missing("not trained" if all(arm.trained or arm.not_trained for arm in arms) else "missing")
+
+
+def paired_runs(
+    one: tuple[Arms, Mapping[int, Record]],
+    other: tuple[Arms, Mapping[int, Record]],
+    metric: str,
+    index: int | None = None,
+) -> dict[int, Run]:
+    """Cells by replicate minus those of another arm (of another group, too), paired by replicate.
+
+    `UserError` where a pair was tested on different splits.
+    """
+    paired: dict[int, Run] = {}
+    for replicate in sorted(set(one[1]) & set(other[1])):
+        cells = one[1][replicate], other[1][replicate]
+        if cells[0]["ids"].get("split") != cells[1]["ids"].get("split"):
+            mixes = f"{cells[0]['mix']} and {cells[1]['mix']}"
+            raise UserError(
+                f"cells {cells[0]['id']} and {cells[1]['id']}: replicate {replicate} of {mixes} have different splits"
+            )
+        first, second = one[0].run(cells[0], metric, index), other[0].run(cells[1], metric, index)
+        if first is not None and second is not None:
+            paired[replicate] = difference(first, second)
+    return paired
 
 
 def mean_of_runs(by_arm: Sequence[Mapping[int, Run]]) -> dict[int, Run]:
@@ -185,10 +211,6 @@ def mean_of_runs(by_arm: Sequence[Mapping[int, Run]]) -> dict[int, Run]:
         alike = len(moved) == len(own) and len({len(part) for part in moved}) == 1
         means[replicate] = Run(value, own[0].clusters, np.mean(moved, axis=0)) if alike else Run(value)
     return means
-
-
-def _mix_order(mix: str) -> tuple[int, str]:
-    return (MIXES.index(mix) if mix in MIXES else len(MIXES), mix)
 
 
 def _require_one(records: Sequence[Record], what: str, of: Any, group: Group) -> None:

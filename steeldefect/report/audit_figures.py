@@ -1,6 +1,8 @@
 """Pictures of an overlap audit: what was matched, and how far it stands out from what cannot match."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,7 +13,7 @@ from matplotlib.patches import Rectangle
 from steeldefect.data.audit import Audit
 from steeldefect.data.inspection import Finding, seen_as
 from steeldefect.data.overlaps import Pass
-from steeldefect.report.figures import COLOURS, STYLE, save
+from steeldefect.report.figures import COLOURS, MARKERS, STYLE, save
 
 # pairs drawn a class: the most distinct, the one in the middle, the least distinct
 SHOWN = ("clearest", "median", "faintest")
@@ -61,15 +63,16 @@ def gallery(made: Audit, path: Path) -> None:
     chosen = {name: pairs for name, pairs in chosen.items() if pairs}
     rows = max(1, len(chosen))
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(12.5, 2.3 * rows), layout="constrained")
-        panels = figure.subplots(rows, 2 * len(SHOWN), squeeze=False)
+        figure = Figure(figsize=(12.5, 2.25 * rows), layout="constrained")
+        # the two of a pair side by side, a gap between pairs
+        panels = figure.subplots(rows, 3 * len(SHOWN), squeeze=False, width_ratios=[1, 1, 0.1] * len(SHOWN))
         for panel in panels.ravel():
             panel.set_axis_off()
         if not chosen:
             panels[0, 0].set_title("no pair of images overlaps", loc="left")
         for row, pairs in zip(panels, chosen.values(), strict=False):
             for number, (word, one) in enumerate(pairs):
-                _draw_pair(made, one, word, row[2 * number], row[2 * number + 1])
+                _draw_pair(made, one, word, row[3 * number], row[3 * number + 1])
         figure.savefig(path.with_suffix(".png"), metadata={"Software": None}, dpi=110)
 
 
@@ -87,8 +90,9 @@ def _chosen(made: Audit, label: int) -> list[tuple[str, Finding]]:
 def _draw_pair(made: Audit, one: Finding, word: str, left: Axes, right: Axes) -> None:
     size = made.images.shape[1]
     views = (made.images[one.a], seen_as(made.images[one.b], one.view))
-    for panel, pixels, name, (dy, dx) in (
-        (left, views[0], made.names[one.a], (one.dy, one.dx)),
+    said = f"{word}: {one.overlap:.0%} of the area, NCC {one.score:.2f}, distinctness {one.distinctness:.2f}"
+    for panel, pixels, title, (dy, dx) in (
+        (left, views[0], f"{said}\n{made.names[one.a]}", (one.dy, one.dx)),
         (right, views[1], made.names[one.b], (-one.dy, -one.dx)),
     ):
         panel.imshow(pixels, cmap="gray", vmin=0, vmax=255)
@@ -96,11 +100,22 @@ def _draw_pair(made: Audit, one: Finding, word: str, left: Axes, right: Axes) ->
         panel.add_patch(
             Rectangle(corner, size - abs(dx), size - abs(dy), fill=False, edgecolor=COLOURS[1], linewidth=1.5)
         )
-        panel.set_title(name, fontsize=6)
-    left.text(
-        0,
-        1.14,
-        f"{word}: {one.overlap:.0%} of the area, NCC {one.score:.2f}, distinctness {one.distinctness:.2f}",
-        transform=left.transAxes,
-        fontsize=6,
-    )
+        # a title's width, unlike a text's, does not push the panels apart
+        panel.set_title(title, fontsize=6, loc="left")
+
+
+def growth_figure(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Seconds by number of images, a line for the exhaustive search and one for the bundled; SVG and PNG."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+        panel = figure.subplots()
+        for number, bundle in enumerate(sorted({row["bundle"] for row in rows})):
+            own = [row for row in rows if row["bundle"] == bundle]
+            name = "every pair" if bundle == 1 else f"sums of {bundle} images first"
+            x, y = [row["images"] for row in own], [row["seconds"] for row in own]
+            panel.plot(x, y, color=COLOURS[number], marker=MARKERS[number], label=name)
+        panel.set_xlabel("images")
+        panel.set_ylabel("seconds")
+        panel.set_ylim(bottom=0)
+        panel.legend(frameon=False)
+        save(figure, path)

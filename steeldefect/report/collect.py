@@ -17,6 +17,7 @@ from steeldefect.runs.store import MANIFEST, read_json, verify
 
 Record = dict[str, Any]
 RECORDS, PREDICTIONS = "records.jsonl", "predictions.csv"
+IMAGE_COLUMNS = ("dataset", "image", "scene", "label", "overlaps")
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "id": str,
     "recipe": int,
@@ -141,20 +142,23 @@ def _made(manifest: Path) -> dict[str, Any]:
 
 
 def _read_predictions(path: Path, classes: Sequence[str]) -> Answers:
-    """`image,label,scene,logit_<class>…`; the label is a class or its number, the scene may be empty."""
+    """`image,label,scene,overlaps,logit_<class>…`; the label is a class or its number, scene and overlaps may be empty."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     number = {name: index for index, name in enumerate(classes)}
     logits = np.array([[float(row[f"logit_{name}"]) for name in classes] for row in rows])
     labels = [number[row["label"]] if row["label"] in number else int(row["label"]) for row in rows]
     scenes = [int(row["scene"] or -1) for row in rows]
-    return _tested([row["image"] for row in rows], scenes, labels, logits.argmax(1))
+    overlaps = [int(row.get("overlaps") or -1) for row in rows]
+    return _tested([row["image"] for row in rows], scenes, labels, logits.argmax(1), overlaps)
 
 
-def _tested(image: Sequence[str], scene: Sequence[int], label: Sequence[int], predicted: Any) -> Answers:
+def _tested(
+    image: Sequence[str], scene: Sequence[int], label: Sequence[int], predicted: Any, overlaps: Sequence[int]
+) -> Answers:
     """Sorted by image, so that the arms of a replicate line up."""
     order = np.argsort(np.array(image))
-    columns = (np.array(column, dtype=np.int64)[order] for column in (scene, label, predicted))
+    columns = (np.array(column, dtype=np.int64)[order] for column in (scene, label, predicted, overlaps))
     return Answers(np.array(image)[order], *columns)
 
 
@@ -175,12 +179,14 @@ def _read_committed(path: Path, collection: Collection) -> None:
 
 def _read_answers(path: Path) -> dict[str, Answers]:
     with path.open(newline="") as file:
-        header, *rows = csv.reader(file)
+        rows = list(csv.DictReader(file))
     answers: dict[str, Answers] = {}
-    for column in range(4, len(header)):
-        own = [row for row in rows if row[column]]
-        scenes, labels, predicted = ([int(row[c] or -1) for row in own] for c in (2, 3, column))
-        answers[header[column]] = _tested([row[1] for row in own], scenes, labels, predicted)
+    for cell in [name for name in rows[0] if name not in IMAGE_COLUMNS] if rows else []:
+        own = [row for row in rows if row[cell]]
+        numbers = {name: [int(row.get(name) or -1) for row in own] for name in ("scene", "label", "overlaps", cell)}
+        answers[cell] = _tested(
+            [row["image"] for row in own], numbers["scene"], numbers["label"], numbers[cell], numbers["overlaps"]
+        )
     return answers
 
 
@@ -193,19 +199,20 @@ def write_committed(collection: Collection, folder: Path) -> None:
         (folder / PREDICTIONS).unlink(missing_ok=True)
         return
     content = {record["id"]: record["ids"].get("dataset") or record["dataset"] for record in collection.records}
-    rows: dict[tuple[str, str, int, int], dict[str, int]] = {}
+    # an image that overlaps the training part of one split and not of another has a row for each
+    rows: dict[tuple[str, str, int, int, int], dict[str, int]] = {}
     for identifier in ids:
         tested = collection.tested[identifier]
-        for image, scene, label, predicted in zip(
-            tested.image.tolist(), tested.scene.tolist(), tested.label.tolist(), tested.predicted.tolist(), strict=True
-        ):
-            rows.setdefault((content[identifier], image, scene, label), {})[identifier] = predicted
+        columns = (tested.image, tested.scene, tested.label, tested.overlaps, tested.predicted)
+        for image, scene, label, overlaps, predicted in zip(*(column.tolist() for column in columns), strict=True):
+            rows.setdefault((content[identifier], image, scene, label, overlaps), {})[identifier] = predicted
     with (folder / PREDICTIONS).open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["dataset", "image", "scene", "label", *ids])
-        for (dataset, image, scene, label), given in sorted(rows.items()):
+        writer.writerow([*IMAGE_COLUMNS, *ids])
+        for (dataset, image, scene, label, overlaps), given in sorted(rows.items()):
             answers = [given.get(identifier, "") for identifier in ids]
-            writer.writerow([dataset, image, scene if scene >= 0 else "", label, *answers])
+            known = [value if value >= 0 else "" for value in (scene, label, overlaps)]
+            writer.writerow([dataset, image, *known, *answers])
 
 
 def without_paths(part: Any) -> Any:

@@ -2,11 +2,28 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from rich.table import Table as RichTable
 
 from steeldefect.report.arms import Arms, Missing
 from steeldefect.report.collect import Collection, Record, without_path
-from steeldefect.report.tables import BASELINE, TITLES, Table
+from steeldefect.report.tables import BASELINE, TITLES
+
+
+class Shown(Protocol):
+    """A table as the README prints it."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def heading(self) -> str: ...
+
+    def markdown(self) -> str: ...
+
+    def rich(self) -> RichTable: ...
+
 
 KEPT = "<!-- Written by hand below; kept when the report is written again. -->"
 SHOWN_COMMANDS = 12
@@ -106,22 +123,29 @@ def _all(values: Iterable[Any]) -> list[str]:
     return sorted({str(value) for value in values})
 
 
-def readme(study: str, collection: Collection, tables: Sequence[Arms], shown: Sequence[Table], path: Path) -> None:
+def readme(study: str, collection: Collection, tables: Sequence[Arms], shown: Sequence[Shown], path: Path) -> None:
     """README.md of a study; what was written by hand below the marker stays."""
-    by_hand = path.read_text().partition(KEPT)[2] if path.exists() else "\n"
     replicates = sorted({record["replicate"] for record in collection.records})
+    own = f"[{study.replace('_', ' ')}]({study}.md), " if study in ("controls", "low_data") else ""
     lines = [
         f"# {study}\n",
         " ".join(sentence for arms in tables for sentence in findings(arms)) + "\n",
         f"n: {len(collection.records)} cells, replicates {', '.join(map(str, replicates))}. Files: "
-        "[report](report.md), [Table 2](table2.md), [Table 3](table3.md), [summary.csv](summary.csv) "
-        "(long format, fractions), records.jsonl, predictions.csv (class given to each test image, by cell).\n",
-        *(f"## {table.title}\n\n{table.group.title}\n\n{table.markdown()}\n" for table in shown),
+        "[report](report.md), [Table 2](table2.md), [Table 3](table3.md), [differences](contrasts.md), "
+        f"{own}"
+        "[summary.csv](summary.csv) (long format, fractions), records.jsonl, "
+        "predictions.csv (class given to each test image, by cell).\n",
+        *(f"## {table.title}\n\n{table.heading}\n\n{table.markdown()}\n" for table in shown),
         provenance(collection),
         f"Written by `python experiments/report.py source=DIR output=DIR study={study}`.\n",
-        KEPT,
     ]
-    path.write_text("\n".join(lines) + by_hand)
+    write_kept(lines, path)
+
+
+def write_kept(lines: Sequence[str], path: Path) -> None:
+    """The lines, and below the marker what was written there by hand before."""
+    by_hand = path.read_text().partition(KEPT)[2] if path.exists() else "\n"
+    path.write_text("\n".join([*lines, KEPT]) + by_hand)
 
 
 def findings(arms: Arms) -> list[str]:

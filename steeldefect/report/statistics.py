@@ -2,26 +2,39 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
+from scipy.sparse import csr_array
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
+POWER = 0.8  # of the smallest difference that n could have shown
+DRAWS = 9999  # sign flips; where fewer exist, all of them
 NORMAL = float(stats.norm.ppf(0.5 + LEVEL / 2))
+ALIKE = 1e-12  # standard errors up to this are rounding
 SCENE_AND_RUN = "scene x run"
 OVER_RUNS = "t over runs"
 ONE_RUN = "Wilson, one run"
+OVERLAP = {"accuracy_overlapping": 1, "accuracy_clean": 0}  # metric to the value of `overlaps` that it looks at
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What one run answered on its test part, one entry an image; a scene of -1 is not known."""
+    """What one run answered on its test part, one entry an image; a scene of -1 is not known.
+
+    overlaps: 1 where a training image shows the same surface, 0 where none does, -1 where that is not known.
+    """
 
     image: np.ndarray
     scene: np.ndarray
     label: np.ndarray
     predicted: np.ndarray
+    overlaps: np.ndarray
 
     @cached_property
     def clusters(self) -> np.ndarray:
@@ -40,11 +53,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Estimate:
+    """A mean with its 95 % interval; `error` is its standard error on `freedom` degrees, None where n allows none."""
+
     mean: float
     low: float | None
     high: float | None
     n_runs: int
     method: str
+    error: float | None = None
+    freedom: float | None = None
 
 
 def terms(tested: Answers, metric: str, n_classes: int, index: int | None = None) -> np.ndarray | None:
@@ -55,12 +72,23 @@ def terms(tested: Answers, metric: str, n_classes: int, index: int | None = None
     if metric == "accuracy" and index is None:
         right = (tested.label == tested.predicted).astype(float)
         return (right - right.mean()) / len(right)
+    if metric in OVERLAP and index is None:
+        return _part_terms(tested, OVERLAP[metric])
     of_class = {"balanced_accuracy": "recall", "macro_f1": "f1"}.get(metric, metric)
     if of_class not in ("precision", "recall", "mean_pr", "f1"):
         return None
     if index is not None:
         return _class_terms(tested, of_class, index)
     return np.mean([_class_terms(tested, of_class, c) for c in range(n_classes)], axis=0)
+
+
+def _part_terms(tested: Answers, overlaps: int) -> np.ndarray | None:
+    """Of the accuracy on the images that overlap (1) or do not (0); the others do not move it."""
+    part = tested.overlaps == overlaps
+    if not part.any():
+        return None
+    right = (tested.label == tested.predicted).astype(float)
+    return np.where(part, right - right[part].mean(), 0.0) / part.sum()
 
 
 def _class_terms(tested: Answers, metric: str, index: int) -> np.ndarray:
@@ -84,13 +112,22 @@ def difference(one: Run, other: Run) -> Run:
     return Run(one.value - other.value, one.clusters, one.terms - other.terms)
 
 
+def unpaired(one: Run, other: Run) -> Run:
+    """The difference of two runs whose test images are different ones; a scene of both counts as one cluster."""
+    if one.terms is None or other.terms is None or one.clusters is None or other.clusters is None:
+        return Run(one.value - other.value)
+    return Run(
+        one.value - other.value,
+        np.concatenate([one.clusters, other.clusters]),
+        np.concatenate([one.terms, -other.terms]),
+    )
+
+
 def estimate(runs: Sequence[Run], fraction: bool = True, wilson: bool = False) -> Estimate:
     """The mean over runs with its 95 % interval: two-way clustered where all runs have terms, else a t over runs.
 
-    `fraction`: values in [0, 1], whose interval is Wilson's with the t quantile and the number of images that gives
-    the same standard error (at 99 % a symmetric one covers 82-92 % in simulation, this one 91-98 %); else
-    differences, symmetric. One run has no interval, but with `wilson` (accuracy) Wilson's with the number of images
-    that its scenes are worth.
+    `fraction`: values in [0, 1], else differences; see `interval`. One run has no interval, but with `wilson`
+    (accuracy) Wilson's with the number of images that its scenes are worth.
     """
     values = np.array([run.value for run in runs])
     mean = float(values.mean())
@@ -98,50 +135,135 @@ def estimate(runs: Sequence[Run], fraction: bool = True, wilson: bool = False) -
     if len(runs) == 1:
         if not wilson or clusters is None:
             return Estimate(mean, None, None, 1, "")
-        return Estimate(mean, *_wilson(mean, _worth(mean, clusters, moved), NORMAL), 1, ONE_RUN)
+        low, high = _wilson(mean, _worth(mean, clusters, moved), NORMAL)
+        return Estimate(mean, float(low), float(high), 1, ONE_RUN)
     if clusters is None:
         error, freedom, method = float(values.std(ddof=1) / np.sqrt(len(runs))), float(len(runs) - 1), OVER_RUNS
+        worth = None
     else:
-        error, freedom = two_way(moved, clusters, run_of)
-        method = SCENE_AND_RUN
-    quantile = float(stats.t.ppf(0.5 + LEVEL / 2, freedom))
-    if fraction and error > 1e-12 and 0 < mean < 1:
-        return Estimate(mean, *_wilson(mean, mean * (1 - mean) / error**2, quantile), len(runs), method)
-    if fraction and clusters is not None:  # every answer alike: a width of zero would claim too much
-        return Estimate(mean, *_wilson(mean, _worth(mean, clusters, moved), NORMAL), len(runs), method)
-    return Estimate(mean, mean - quantile * error, mean + quantile * error, len(runs), method)
+        error, freedom = (float(value) for value in two_way(moved, clusters, run_of))
+        method, worth = SCENE_AND_RUN, _kish(clusters)
+    low, high = interval(mean, error, freedom, fraction, worth)
+    return Estimate(mean, float(low), float(high), len(runs), method, error, freedom)
 
 
-def two_way(moved: np.ndarray, clusters: np.ndarray, runs: np.ndarray) -> tuple[float, float]:
-    """Standard error of a mean clustered by scene and by run, and its degrees of freedom.
+def interval(
+    mean: ArrayLike, error: ArrayLike, freedom: ArrayLike, fraction: bool, worth: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the 95 % intervals of means (...) with standard errors (...) on degrees of freedom (...).
 
-    `moved` (M,) are the observations' parts of the mean's deviation (they sum to 0), `clusters` and `runs` (M,) whole
-    numbers from 0. The variance V_scene + V_run - V_both is never taken below either one-way value. Degrees of freedom
-    by Satterthwaite from the two: R - 1 of the runs; of the scenes what the scatter of their squared sums is worth,
-    which is far below their number where few of them carry the errors.
+    A fraction's is Wilson's with the t quantile and the number of images that gives the same standard error, since a
+    symmetric one is too short near 1; a difference's is symmetric. `worth`: how many independent images the scenes
+    are worth, for answers that are all alike, where a width of zero would claim too much; None: not known.
     """
-    by_scene = np.bincount(clusters, moved)
-    by_run = np.bincount(runs, moved)
+    mean, error = np.asarray(mean, float), np.asarray(error, float)
+    quantile = stats.t.ppf(0.5 + LEVEL / 2, freedom)
+    alike = (error <= ALIKE) & (worth is not None)
+    if fraction:
+        n = np.where(alike, worth or 1.0, mean * (1 - mean) / np.maximum(error, ALIKE) ** 2)
+        low, high = _wilson(mean, np.maximum(n, ALIKE), np.where(alike, NORMAL, quantile))
+        # runs without predictions that are all equal: nothing is known of their images
+        known = alike | (error > ALIKE)
+        return np.where(known, low, mean), np.where(known, high, mean)
+    half = np.where(alike, _wilson(0.0, worth or 1.0, NORMAL)[1], quantile * error)
+    return np.where(alike, np.maximum(mean - half, -1), mean - half), np.where(
+        alike, np.minimum(mean + half, 1), mean + half
+    )
+
+
+def two_way(moved: np.ndarray, clusters: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standard error of a mean clustered by scene and by run, and its degrees of freedom, each (...).
+
+    `moved` (..., M) are the observations' parts of the mean's deviation (they sum to 0), `clusters` and `runs` (M,)
+    whole numbers from 0. The variance V_scene + V_run - V_both (Cameron, Gelbach and Miller 2011) is never taken below
+    either one-way value. Degrees of freedom by Satterthwaite from the two: R - 1 of the runs; of the scenes what the
+    scatter of their squared sums is worth, which is far below their number where few of them carry the errors.
+    """
+    by_scene, by_run = _sums(moved, clusters), _sums(moved, runs)
     _, both = np.unique(clusters * (runs.max() + 1) + runs, return_inverse=True)
-    of_scene, of_run, of_both = _one_way(by_scene), _one_way(by_run), _one_way(np.bincount(both, moved))
-    variance = max(of_scene + of_run - of_both, of_scene, of_run)
-    if variance <= 0:
-        return 0.0, float(len(by_run) - 1)
-    parts = of_scene**2 / _scene_freedom(by_scene) + of_run**2 / (len(by_run) - 1)
-    return float(np.sqrt(variance)), float(max(1.0, variance**2 / parts))
+    of_scene, of_run, of_both = one_way(by_scene), one_way(by_run), one_way(_sums(moved, both))
+    variance = np.maximum(of_scene + of_run - of_both, np.maximum(of_scene, of_run))
+    few = float(by_run.shape[-1] - 1)
+    parts = of_scene**2 / _scene_freedom(by_scene) + of_run**2 / few
+    some = parts > 0
+    freedom = np.where(some, np.maximum(1.0, variance**2 / np.where(some, parts, 1.0)), few)
+    return np.sqrt(variance), freedom
 
 
-def _one_way(sums: np.ndarray) -> float:
-    n = len(sums)
-    return float(n / (n - 1) * (sums**2).sum()) if n > 1 else 0.0
+def one_way(sums: np.ndarray) -> np.ndarray:
+    """Variance (...) of a mean from the clusters' parts (..., G) of its deviation, with the factor G / (G - 1)."""
+    n = sums.shape[-1]
+    return np.asarray(n / (n - 1) * (sums**2).sum(-1) if n > 1 else np.zeros(sums.shape[:-1]))
 
 
-def _scene_freedom(sums: np.ndarray) -> float:
-    """2 V^2 / var(V) of V = sum of squares, from the fourth moments; G - 1 at most, 1 at least."""
-    n, squares = len(sums), sums**2
-    scatter = (squares**2).sum() - squares.sum() ** 2 / n
+def p_value(found: Estimate) -> float | None:
+    """Two-sided p of no difference, from the clustered standard error; None where there is none."""
+    if not found.error or found.error <= ALIKE or found.freedom is None:
+        return None
+    return float(2 * stats.t.sf(abs(found.mean) / found.error, found.freedom))
+
+
+def smallest_shown(found: Estimate) -> float | None:
+    """The smallest true difference that a study of this standard error shows (p < 0.05) with probability 0.8."""
+    if not found.error or found.error <= ALIKE or found.freedom is None:
+        return None
+    # a one-sample t test of n observations has n - 1 degrees of freedom and the standard error sd / sqrt(n)
+    n = found.freedom + 1
+    in_sd = TTestPower().solve_power(nobs=n, alpha=1 - LEVEL, power=POWER, alternative="two-sided")
+    return float(in_sd * np.sqrt(n) * found.error)
+
+
+def scene_sums(differences: Sequence[Run]) -> np.ndarray | None:
+    """What each scene adds to the mean difference, (G,); None without predictions."""
+    clusters, moved, _ = _pooled(differences, 0.0)
+    return None if clusters is None else _sums(moved, clusters)
+
+
+def sign_flip(sums: np.ndarray) -> float:
+    """Two-sided p of no difference, from flipping the signs of the scenes' sums (G,) against each other.
+
+    Exact where the scenes that differ have at most `DRAWS` sign patterns, else from that many random ones (seeded).
+    Takes the runs as they are: a generator or a training that happened to be good is not counted as chance.
+    """
+    sums = sums[np.abs(sums) > ALIKE]
+    if len(sums) == 0:
+        return 1.0
+    # counted with what rounding leaves: patterns that give the same sum are ties
+    least = abs(sums.sum()) - 1e-6 * np.abs(sums).sum()
+    exact = 2 ** len(sums) <= DRAWS
+    signs = _all_signs(len(sums)) if exact else _random_signs(-(-len(sums) // 128) * 128)
+    extreme = int((np.abs(signs[:, : len(sums)] @ sums.astype(np.float32)) >= least).sum())
+    return extreme / len(signs) if exact else (extreme + 1) / (len(signs) + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p values of one family, in the order given."""
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
+
+
+def _all_signs(n: int) -> np.ndarray:
+    return (1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _random_signs(n: int) -> np.ndarray:
+    """(DRAWS, n), the same for every contrast, so that drawing them costs nothing."""
+    return (2 * np.random.default_rng(0).integers(0, 2, (DRAWS, n), dtype=np.int8) - 1).astype(np.float32)
+
+
+def _sums(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Sums (..., G) of values (..., M) by group (M,), whole numbers from 0."""
+    indicator = csr_array((np.ones(len(groups)), (np.arange(len(groups)), groups)))
+    return np.asarray(values @ indicator)
+
+
+def _scene_freedom(sums: np.ndarray) -> np.ndarray:
+    """2 V^2 / var(V) of V = sum of squares of sums (..., G), from the fourth moments; G - 1 at most, 1 at least."""
+    n, squares = sums.shape[-1], sums**2
+    scatter = (squares**2).sum(-1) - squares.sum(-1) ** 2 / n
     most = max(1.0, n - 1.0)
-    return float(np.clip(2 * squares.sum() ** 2 / scatter, 1.0, most)) if scatter > 0 else most
+    some = scatter > 0
+    return np.where(some, np.clip(2 * squares.sum(-1) ** 2 / np.where(some, scatter, 1.0), 1.0, most), most)
 
 
 def _pooled(runs: Sequence[Run], mean: float) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
@@ -159,16 +281,21 @@ def _pooled(runs: Sequence[Run], mean: float) -> tuple[np.ndarray | None, np.nda
 
 
 def _worth(mean: float, clusters: np.ndarray, moved: np.ndarray) -> float:
-    """How many independent images the scenes are worth: by the scatter between scenes, else by their sizes (Kish)."""
-    sizes = np.bincount(clusters)
-    variance = _one_way(np.bincount(clusters, moved))
-    if variance > 1e-24 and 0 < mean < 1:
+    """How many independent images the scenes are worth: by the scatter between scenes, else by their sizes."""
+    variance = float(one_way(_sums(moved, clusters)))
+    if variance > ALIKE**2 and 0 < mean < 1:
         return float(np.clip(mean * (1 - mean) / variance, 1.0, len(clusters)))
+    return _kish(clusters)
+
+
+def _kish(clusters: np.ndarray) -> float:
+    sizes = np.bincount(clusters)
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
-def _wilson(share: float, n: float, z: float) -> tuple[float, float]:
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+def _wilson(share: ArrayLike, n: ArrayLike, z: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's interval for a share of n images with the quantile z, each (...)."""
+    share, n = np.asarray(share, float), np.asarray(n, float)
+    low, high = proportion_confint(share * n, n, alpha=2 * stats.norm.sf(z), method="wilson")
     # rounded, since all right is right up to 1 and not to 0.9999999999999999
-    return round(float(max(0.0, centre - half)), 12), round(float(min(1.0, centre + half)), 12)
+    return np.clip(np.round(low, 12), 0.0, 1.0), np.clip(np.round(high, 12), 0.0, 1.0)

@@ -15,6 +15,8 @@ from steeldefect.report.arms import Arms, Group, Missing, mean_of_runs
 from steeldefect.report.statistics import Estimate, estimate
 
 BASELINE = "org100"
+# protocol, "Controls": what every arm is compared with
+CONTROLS = (BASELINE, "classical", "oversampled", "shuffled")
 TITLES = {"mean_pr": "AP (paper)", "accuracy": "accuracy"}
 # paper: Table 2 and 3, the column order; other data sets keep their own
 PAPER_ORDER = ("scratches", "rolled-in_scale", "patches", "pitted_surface", "inclusion", "crazing")
@@ -46,9 +48,9 @@ LONG = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One figure of a table: ours (or why there is none) and the paper's, both in percent where printed."""
+    """One figure of a table: ours (or why there is none; None: not asked for) and the paper's, in percent if printed."""
 
-    ours: Estimate | Missing
+    ours: Estimate | Missing | None
     paper: str = ""
     signed: bool = False
     not_trained: int = 0
@@ -56,8 +58,10 @@ class Entry:
 
     def text(self, gap: str = " ") -> str:
         """`97.4 [96.1, 98.2] n=3`, with what the grid holds beyond those runs."""
+        if self.ours is None:
+            return ""
         if isinstance(self.ours, Missing):
-            return self.ours.why
+            return self.ours.why + (f" ({self.ours.which})" if self.ours.which else "")
         found, sign = self.ours, "+" if self.signed else ""
         mean, low, high = (
             None if value is None else f"{round(100 * value, 1) + 0.0:{sign}.1f}"  # + 0.0: no minus zero
@@ -79,6 +83,11 @@ class Table:
     rows: tuple[tuple[str, tuple[Entry, ...]], ...]
 
     @property
+    def heading(self) -> str:
+        """What all cells of the table share."""
+        return self.group.title
+
+    @property
     def paper_label(self) -> str:
         return "paper" if self.group.dataset == "neu_cls" else "paper (NEU-CLS)"
 
@@ -95,7 +104,7 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def rich(self) -> RichTable:
-        table = RichTable(title=self.title, caption=self.group.title, box=box.SIMPLE_HEAD, padding=(0, 1))
+        table = RichTable(title=self.title, caption=self.heading, box=box.SIMPLE_HEAD, padding=(0, 1))
         table.add_column(self.corner)
         table.add_column("")
         for column in self.columns:
@@ -112,6 +121,8 @@ class Table:
                 row = shared | {"row": name, "column": column, "paper_percent": entry.paper}
                 row |= {"n_not_trained": entry.not_trained, "n_missing": entry.absent}
                 found = entry.ours
+                if found is None:
+                    continue
                 if isinstance(found, Missing):
                     yield row | {"n_runs": 0, "status": found.why}
                     continue
@@ -130,7 +141,7 @@ def table2(arms: Arms, mixes: Sequence[str], classifier: str = "mobilenet_v2") -
         theirs = printed.get(mix, {})
         paper = [theirs.get(name, "") for name in classes]
         mean = f"{np.mean([float(theirs[name]) for name in PAPER_ORDER]):.2f}" if theirs else ""
-        short = _shortfall(arms, [(classifier, mix)])
+        short = shortfall(arms, [(classifier, mix)])
         of_class = [arms.estimate(classifier, mix, "mean_pr", arms.classes.index(name)) for name in classes]
         ours = [*of_class, arms.estimate(classifier, mix, "mean_pr")]
         rows.append((mix, tuple(Entry(o, p, False, *short) for o, p in zip(ours, [*paper, mean], strict=True))))
@@ -150,13 +161,13 @@ def table3(arms: Arms, classifiers: Sequence[str], mixes: Sequence[str], metric:
                 arms.estimate(classifier, mix, metric),
                 theirs.get(mix, ""),
                 False,
-                *_shortfall(arms, [(classifier, mix)]),
+                *shortfall(arms, [(classifier, mix)]),
             )
             for mix in mixes
         ]
         for mix in others:
             found = arms.difference(classifier, mix, BASELINE, metric)
-            short = _shortfall(arms, [(classifier, mix), (classifier, BASELINE)])
+            short = shortfall(arms, [(classifier, mix), (classifier, BASELINE)])
             entries.append(Entry(found, _paper_difference(theirs, mix), True, *short))
         rows.append((classifier, tuple(entries)))
     rows += _mean_row(arms, classifiers, mixes, metric, printed)
@@ -169,7 +180,7 @@ def table3(arms: Arms, classifiers: Sequence[str], mixes: Sequence[str], metric:
     return Table(title, metric, arms.group, "classifier", columns, tuple(rows))
 
 
-def _shortfall(arms: Arms, of: Sequence[tuple[str, str]]) -> tuple[int, int]:
+def shortfall(arms: Arms, of: Sequence[tuple[str, str]]) -> tuple[int, int]:
     """Replicates of the grid that did not train in any of these arms, and those that are missing in one."""
     cells = [arms.arm(classifier, mix) for classifier, mix in of]
     failed = {replicate for arm in cells for replicate in arm.not_trained}
@@ -184,10 +195,13 @@ def _mean_row(
     arms: Arms, classifiers: Sequence[str], mixes: Sequence[str], metric: str, printed: Mapping[str, Mapping[str, str]]
 ) -> list[tuple[str, tuple[Entry, ...]]]:
     """The mean over the classifiers that have every mix, within the replicates that all of these share."""
+    if len(classifiers) < 2:
+        return []
     whole = [c for c in classifiers if all(arms.runs(c, mix, metric) for mix in mixes)]
     means = {mix: mean_of_runs([arms.runs(c, mix, metric) for c in whole]) for mix in mixes}
     if len(whole) < 2 or not all(means.values()):
-        return [("mean", (*(Entry(Missing("missing")) for _ in range(2 * len(mixes) - (BASELINE in mixes))),))]
+        empty = Entry(_why_no_mean(arms, classifiers, mixes, whole))
+        return [("mean", (empty,) * (2 * len(mixes) - (BASELINE in mixes)))]
     others = [mix for mix in mixes if mix != BASELINE]
     theirs = (
         {mix: f"{np.mean([float(printed[c][mix]) for c in whole]):.2f}" for mix in mixes}
@@ -200,6 +214,18 @@ def _mean_row(
         found = estimate(list(paired.values()), fraction=False) if paired else Missing("missing")
         entries.append(Entry(found, _paper_difference(theirs, mix), signed=True))
     return [(f"mean of {len(whole)}" if len(whole) < len(classifiers) else "mean", tuple(entries))]
+
+
+def _why_no_mean(arms: Arms, classifiers: Sequence[str], mixes: Sequence[str], whole: Sequence[str]) -> Missing:
+    """`not trained` with the classifiers that lack a mix for that reason alone; else `missing` with those that do."""
+    reasons = {
+        c: {arms.arm(c, mix).why_empty.why for mix in mixes if not arms.arm(c, mix).trained} for c in classifiers
+    }
+    for why in ("missing", "not trained"):
+        which = [c for c in classifiers if why in reasons[c]]
+        if which:
+            return Missing(why, ", ".join(which))
+    return Missing("missing")
 
 
 def paper_table(name: str) -> dict[str, dict[str, str]]:
@@ -238,19 +264,25 @@ def _arm_rows(study: str, arms: Arms, classifier: str, mix: str) -> Iterable[dic
         "mix": mix,
         "classifier": classifier,
     }
-    shared |= _sizes(arms, list(arm.trained.values())) | {"trained": str(bool(arm.trained)).lower()}
+    shared |= sizes(arms, list(arm.trained.values())) | {"trained": str(bool(arm.trained)).lower()}
     present = [metric for metric in OVERALL if any(metric in record["metrics"] for record in records)]
     wanted: list[tuple[str, int | None, str]] = [(metric, None, "") for metric in present]
     wanted += [(metric, index, "") for index in range(len(arms.classes)) for metric in PER_CLASS]
-    if mix != BASELINE and arms.arm(classifier, BASELINE).trained:
-        wanted += [(metric, None, BASELINE) for metric in CONTRASTS if metric in present]
-        wanted += [("mean_pr", index, BASELINE) for index in range(len(arms.classes))]
+    paired = {}
+    for other in CONTROLS:
+        paired[other] = sizes(
+            arms, [r for replicate, r in arm.trained.items() if replicate in arms.arm(classifier, other).trained]
+        )
+        if contrasted(mix, other) and arms.arm(classifier, other).trained:
+            wanted += [(metric, None, other) for metric in CONTRASTS if metric in present]
+            wanted += [("mean_pr", index, other) for index in range(len(arms.classes))]
     for metric, index, other in wanted:
+        row = shared | {"class": "all" if index is None else arms.classes[index]}
         if other:
             found = arms.difference(classifier, mix, other, metric, index)
+            row |= paired[other]
         else:
             found = arms.estimate(classifier, mix, metric, index)
-        row = shared | {"class": "all" if index is None else arms.classes[index]}
         row |= {"metric": f"{metric}_minus_{other}" if other else metric}
         if isinstance(found, Missing):
             yield row | {"n_runs": 0}
@@ -259,7 +291,17 @@ def _arm_rows(study: str, arms: Arms, classifier: str, mix: str) -> Iterable[dic
             yield row | {key: number(value, 1, 6) for key, value in figures.items()} | {"n_runs": found.n_runs}
 
 
-def _sizes(arms: Arms, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def contrasted(mix: str, control: str) -> bool:
+    """Whether a mix is compared with a control: with those later in the list than itself it is not.
+
+    The negative control `shuffled` says something of the mix alone whose labels it lost.
+    """
+    if control == "shuffled":
+        return mix == "org20"
+    return mix not in CONTROLS[: CONTROLS.index(control) + 1]
+
+
+def sizes(arms: Arms, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Distinct test images and scenes; the counts of one run where no predictions are at hand."""
     tested = [arms.tested[record["id"]] for record in records if record["id"] in arms.tested]
     if not tested:

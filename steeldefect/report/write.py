@@ -9,9 +9,22 @@ from typing import Any
 from steeldefect.report import galleries
 from steeldefect.report.arms import Arms, groups, study_records
 from steeldefect.report.collect import Collection, write_committed
+from steeldefect.report.contrasts import COLUMNS, ContrastTable, contrast_tables, expected
+from steeldefect.report.contrasts import NOTE as CONTRASTS_NOTE
+from steeldefect.report.controls import controls_tables
 from steeldefect.report.figures import confusion_figure, gan_curves, samples_figure, share_figure, synthetic_beside_real
-from steeldefect.report.provenance import cells_table, provenance, readme
-from steeldefect.report.tables import LONG, SUMMARY, Table, summary, table2, table3, to_csv
+from steeldefect.report.low_data import (
+    EXCHANGE,
+    ExchangeTable,
+    LowDataTable,
+    exchange_table,
+    families,
+    low_data_figure,
+    low_data_tables,
+)
+from steeldefect.report.low_data import NOTE as LOW_DATA_NOTE
+from steeldefect.report.provenance import Shown, cells_table, provenance, readme
+from steeldefect.report.tables import CONTROLS, LONG, SUMMARY, Table, summary, table2, table3, to_csv
 from steeldefect.runs.errors import UserError
 
 NOTE = """\
@@ -33,6 +46,7 @@ class Grid:
     table3_classifiers: Sequence[str]
     table3_mixes: Sequence[str]
     replicates: Sequence[int] | None = None
+    arms: Sequence[str] = ()  # the mixes of the study itself, where it is another than Tables 2 and 3
 
 
 @dataclass
@@ -41,7 +55,20 @@ class Report:
 
     table2: list[Table] = field(default_factory=list)
     table3: list[Table] = field(default_factory=list)
+    contrasts: list[ContrastTable] = field(default_factory=list)
+    controls: list[Table] = field(default_factory=list)
+    low_data: list[LowDataTable | ExchangeTable] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+
+    def shown(self, study: str | None) -> list[Shown]:
+        """What the study is about, as printed on the terminal and in its README."""
+        tested = [table for table in self.contrasts if table.metric == "accuracy"]
+        tested.sort(key=lambda table: not table.primary)  # the primary hypothesis first
+        if study == "controls":
+            return [*tested, *self.controls]
+        if study == "low_data":
+            return [*self.low_data, *tested]
+        return [*(self.table2 if study == "table2" else self.table3), *tested]
 
 
 def write_report(
@@ -66,26 +93,70 @@ def write_report(
     tables = [Arms(collection, group, grid.replicates) for group in groups(collection.records)]
     (output / "figures").mkdir(parents=True, exist_ok=True)
     report = Report(skipped=collection.skipped)
+    report.contrasts = contrast_tables(tables, grid.arms)
     sections = [f"# Report{f': {study}' if study else ''}\n\n{NOTE}"]
     for arms in tables:
         own3, own2 = _tables(arms, grid)
+        controls = _controls(arms, grid, study, expected(tables, arms.group, grid.arms))
         report.table3 += own3
         report.table2 += own2
-        shown = [f"### {table.title}\n\n{table.markdown()}\n" for table in [*own3, *own2]]
-        sections += [f"## {arms.group.title}\n", *shown]
+        report.controls += controls
+        contrasts = [table for table in report.contrasts if table.group == arms.group]
+        shown: list[Shown] = [*own3, *own2, *controls, *contrasts]
+        sections += [f"## {arms.group.title}\n", *(f"### {table.title}\n\n{table.markdown()}\n" for table in shown)]
         sections += _figures(arms, grid, output, artifacts) if figures else []
+    sections += _low_data(tables, grid, output, report, figures)
+    sections += [f"## How to read the differences\n\n{CONTRASTS_NOTE}"]
     sections += [_gan_section(collection, output, artifacts)] if figures else []
     sections.append(provenance(collection))
-    for name, wanted in (("table2", report.table2), ("table3", report.table3)):
-        parts = [f"## {table.title}\n\n{table.group.title}\n\n{table.markdown()}\n" for table in wanted]
-        (output / f"{name}.md").write_text("\n".join([*parts, NOTE]))
-        (output / f"{name}.csv").write_text(to_csv(LONG, [row for table in wanted for row in table.long()]))
+    _write_tables(report, output)
     (output / "summary.csv").write_text(to_csv(SUMMARY, summary(study or "all", tables)))
     (output / "report.md").write_text("\n".join([*sections, cells_table(collection)]))
     write_committed(collection, output)
     if study:
-        readme(study, collection, tables, report.table3 if study != "table2" else report.table2, output / "README.md")
+        readme(study, collection, tables, report.shown(study), output / "README.md")
     return report
+
+
+def _write_tables(report: Report, output: Path) -> None:
+    """<name>.md and <name>.csv; of controls and low data only where there are any."""
+    by_name: dict[str, Sequence[Shown]] = {"table2": report.table2, "table3": report.table3}
+    by_name |= {"controls": report.controls, "low_data": report.low_data, "contrasts": report.contrasts}
+    for name, wanted in by_name.items():
+        if not wanted and name in ("controls", "low_data"):
+            continue
+        note = {"contrasts": CONTRASTS_NOTE, "low_data": f"{LOW_DATA_NOTE}\n{NOTE}"}.get(name, NOTE)
+        parts = [f"## {table.title}\n\n{table.heading}\n\n{table.markdown()}\n" for table in wanted]
+        (output / f"{name}.md").write_text("\n".join([*parts, note]))
+        rows = [row for table in wanted if isinstance(table, Table) for row in table.long()]
+        if name != "contrasts":
+            (output / f"{name}.csv").write_text(to_csv(LONG, rows))
+    contrasts = [contrast.row() for table in report.contrasts for contrast in table.contrasts]
+    (output / "contrasts.csv").write_text(to_csv(COLUMNS, contrasts))
+    exchange = [row for table in report.low_data if isinstance(table, ExchangeTable) for row in table.long()]
+    if exchange:
+        (output / "exchange.csv").write_text(to_csv(EXCHANGE, exchange))
+
+
+def _controls(arms: Arms, grid: Grid, study: str | None, declared: Sequence[str]) -> list[Table]:
+    """All arms beside the controls, where the study is about them or the records hold one; low data has tables of its own."""
+    about = study == "controls" or set(arms.mixes) & set(CONTROLS[1:])
+    if not about or arms.group.real_per_class is not None:
+        return []
+    return controls_tables(arms, grid.table2_mixes if declared else [], declared)
+
+
+def _low_data(tables: Sequence[Arms], grid: Grid, output: Path, report: Report, figures: bool) -> list[str]:
+    lines = []
+    for family in families(tables):
+        own: list[LowDataTable | ExchangeTable] = [*low_data_tables(family, grid.arms), exchange_table(family)]
+        report.low_data += own
+        lines += [f"## {table.title}\n\n{table.heading}\n\n{table.markdown()}\n" for table in own]
+        lines.append(LOW_DATA_NOTE)
+        slug = "-".join(["low_data", *map(str, family[0].group[:5])])
+        if figures and low_data_figure(family, output / "figures" / slug):
+            lines.append(_image("Accuracy by real images a class, a line a classifier and mix", slug))
+    return lines
 
 
 def _tables(arms: Arms, grid: Grid) -> tuple[list[Table], list[Table]]:

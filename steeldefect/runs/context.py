@@ -14,7 +14,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from steeldefect.data.scenes import SceneTable, overlapping_share, scenes_for
+from steeldefect.data.scenes import SceneTable, overlapping, overlapping_share, scenes_for
 from steeldefect.data.sources import ImageSet, load_dataset
 from steeldefect.data.splits import Split, limit_real, make_split, test_scenes_per_class
 from steeldefect.runs import identities
@@ -115,6 +115,11 @@ class Context:
     def overlapping_share(self) -> float | None:
         """Share of the test images that show the surface of a training image; None where scenes are unknown."""
         return None if self.table is None else overlapping_share(self.table, self.split.train, self.split.test)
+
+    @cached_property
+    def overlapping(self) -> np.ndarray | None:
+        """Which test images show the surface of a training image, bool `(n,)`; None where scenes are unknown."""
+        return None if self.table is None else overlapping(self.table, self.split.train, self.split.test)
 
     def command(self, verb: str) -> str:
         """The command that makes what a stage of this context lacks: this one's overrides, another verb."""

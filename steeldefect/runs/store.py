@@ -59,8 +59,10 @@ class Store:
         return folder
 
     @contextlib.contextmanager
-    def write(self, kind: str, identity: Mapping[str, Any], wait: bool = False) -> Iterator[Work | None]:
-        """Make the artifact that `identity` names; yields None where it is finished already.
+    def write(
+        self, kind: str, identity: Mapping[str, Any], wait: bool = False, again: bool = False
+    ) -> Iterator[Work | None]:
+        """Make the artifact that `identity` names; yields None where it is finished already, unless `again`.
 
         The work goes on in `.<id>.partial` beside the final folder, which survives a failed or killed try.
         A try that is interrupted (a signal, ctrl-C) counts as dead, one that raises as failed, with its traceback.
@@ -70,7 +72,7 @@ class Store:
         """
         identifier = digest(identity)
         final = self.folder(kind, identifier)
-        if self.finished(kind, identifier):
+        if self.finished(kind, identifier) and not again:
             yield None
             return
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +80,7 @@ class Store:
         with _lock(final.parent / f".{identifier}.lock", partial, wait):
             if (partial / MANIFEST).exists():
                 _publish(partial, final)
-            if self.finished(kind, identifier):
+            if self.finished(kind, identifier) and not again:
                 yield None
                 return
             partial.mkdir(exist_ok=True)
@@ -170,7 +172,7 @@ def _publish(partial: Path, final: Path) -> None:
     for path in partial.iterdir():
         if path.name not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if final.exists():  # a folder without a manifest is garbage by definition
+    if final.exists():  # made again, or without a manifest and so garbage by definition
         shutil.rmtree(final)
     partial.rename(final)
     _to_disk(final.parent)

@@ -14,8 +14,10 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.profilers import Profiler, PyTorchProfiler, SimpleProfiler
 
 from steeldefect.runs.device import accelerator_kind, available_threads
+from steeldefect.runs.errors import nearest, require
 from steeldefect.runs.identity import file_sha256
 from steeldefect.runs.progress import Progress
 from steeldefect.runs.signals import SafePoint
@@ -161,6 +163,7 @@ def fit(
         callbacks=[LastState(folder, options["checkpoint_seconds"], safe_point), Progress(title), *(callbacks or [])],
         # where a job is requeued, our own checkpoint is the one to go on from, not Lightning's hpc_ckpt_*
         plugins=[LightningEnvironment()],
+        profiler=_profiler(options["profiler"], Path(settings["artifacts"]) / "logs", title),
         default_root_dir=folder,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -174,6 +177,16 @@ def fit(
     with safe_point:
         trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     return trainer
+
+
+def _profiler(name: str | None, folder: Path, title: str) -> Profiler | None:
+    """Lightning's profiler `simple` or `pytorch`, its report in `folder`; None for None."""
+    if name is None:
+        return None
+    kinds = {"simple": SimpleProfiler, "pytorch": PyTorchProfiler}
+    require(name in kinds, lambda: f"trainer.profiler={name}: {nearest(name, kinds)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return kinds[name](dirpath=folder, filename="profile-" + title.replace(" ", "-"))
 
 
 def seed_everything(seed: int) -> None:

@@ -17,32 +17,46 @@ from steeldefect.runs.errors import UserError, explained
 from steeldefect.runs.signals import Interrupted, stoppable
 
 log = logging.getLogger(__name__)
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
-def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Decorate a task `(cfg) -> None` of `experiments/`; its config is `conf/<config_name>.yaml`.
+def verb(config_name: str, conf: Path = CONF) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Decorate a task `(cfg) -> None` of `experiments/`; its config is `<conf>/<config_name>.yaml`.
 
     In a sweep an error is logged when it happens, the other cells go on, and Hydra exits with 1 at the end. A signal
-    that asks to stop ends the whole sweep with 128 + its number, after a checkpoint.
+    that asks to stop ends the whole sweep with 128 + its number, after a checkpoint. `--info` alone lists the choices; a
+    misspelt key, group or choice is answered with the nearest one.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
-        @hydra.main(version_base="1.3", config_path=_conf(), config_name=config_name)
-        def main(cfg: DictConfig) -> None:
+        # absolute, since Hydra would look beside this file
+        @hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
+        def run(cfg: DictConfig) -> None:
             # once more, for cells that a launcher runs in processes of their own
             with stoppable():
                 _run(task, cfg)
 
         @functools.wraps(task)
-        def start() -> None:
+        def main() -> None:
+            from steeldefect.runs.choices import hint, show_choices
+
+            if sys.argv[1:] in (["--info"], ["-i"]):
+                show_choices(conf, config_name)
+                return
             try:
                 with stoppable():
-                    main()
+                    run()
             except Interrupted as stop:
                 log.warning("stopped by %s; the same command again goes on from here", stop.signal)
                 raise
+            except SystemExit as stop:
+                # Hydra has shown its own message; what it raised is the context of its exit
+                said = hint(stop.__context__)
+                if said:
+                    print(said, file=sys.stderr)
+                raise
 
-        return start
+        return main
 
     return decorate
 
@@ -62,8 +76,3 @@ def _run(task: Callable[[DictConfig], Any], cfg: DictConfig) -> None:
         if sweep or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise known from error
         sys.exit(2)
-
-
-def _conf() -> str:
-    # absolute, since Hydra would look beside this file
-    return str(Path(__file__).resolve().parents[2] / "conf")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from steeldefect.classify.metrics import evaluate
+from steeldefect.classify.metrics import by_overlap, evaluate
 
 
 def logits(predicted: list[int], classes: int = 3) -> np.ndarray:
@@ -27,3 +27,10 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
     wrong = evaluate(logits([1] * 10), labels, 3)
     assert sure["metrics"]["ece"] < 0.001
     assert wrong["metrics"]["ece"] > 0.99
+
+
+def test_overlapping_and_clean_images_are_counted_apart() -> None:
+    labels, given = np.array([0, 0, 1, 1, 2]), logits([0, 1, 1, 1, 0])
+    found = by_overlap(given, labels, np.array([True, True, False, False, False]))
+    assert found == {"accuracy_overlapping": pytest.approx(1 / 2), "accuracy_clean": pytest.approx(2 / 3)}
+    assert by_overlap(given, labels, np.zeros(5, bool)) == {"accuracy_clean": pytest.approx(3 / 5)}

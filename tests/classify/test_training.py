@@ -9,6 +9,7 @@ import pytest
 
 from steeldefect.classify.training import train_cell
 from steeldefect.data.bank import write_bank
+from steeldefect.report.collect import collect, write_committed
 from steeldefect.runs.context import Context, prepare
 from steeldefect.runs.errors import MissingArtifact
 from steeldefect.runs.identity import digest
@@ -88,6 +89,26 @@ def test_org20_is_one_cell_under_both_schedules_and_org100_is_not(tiny: Compose)
 def test_a_cell_without_its_bank_names_the_command(tiny: Compose) -> None:
     with pytest.raises(MissingArtifact, match=r"python experiments/synthesize\.py"):
         train_cell(prepare(tiny("train_classifier", "mix=org20")))
+
+
+def test_a_random_split_tells_overlapping_test_images_from_clean_ones(tiny: Compose) -> None:
+    context = prepare(tiny("train_classifier", "classifier=small_cnn", "mix=org100", "split=random"))
+    identifier = train_cell(context)
+    metrics, answers = record_of(context, identifier)["metrics"], collect(context.store.root).tested[identifier]
+    plates = context.images.plates
+    assert plates is not None
+    leaking = {context.images.names[i] for i in context.split.test if plates[i] in plates[context.split.train]}
+    assert 0 < len(leaking) < len(context.split.test)
+    assert set(answers.image[answers.overlaps == 1]) == leaking
+    right = answers.label == answers.predicted
+    assert metrics["accuracy_overlapping"] == pytest.approx(right[answers.overlaps == 1].mean())
+    assert metrics["accuracy_clean"] == pytest.approx(right[answers.overlaps == 0].mean())
+    # what a committed table keeps is the same
+    committed = context.store.root / "committed"
+    committed.mkdir()
+    write_committed(collect(context.store.root), committed)
+    kept = collect(committed).tested[identifier]
+    assert np.array_equal(kept.overlaps, answers.overlaps) and np.array_equal(kept.scene, answers.scene)
 
 
 def test_retrain_only_has_no_initial_phase(tiny: Compose) -> None:

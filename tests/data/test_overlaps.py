@@ -1,11 +1,10 @@
-import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from steeldefect.data.audit_trials import Cut, cut_plates, growth_trials, pairs_of, recall_trial, shot_again
 from steeldefect.data.candidates import across, within
 from steeldefect.data.correlation import ncc, normalised, overlapping
 from steeldefect.data.decode import decode
@@ -18,57 +17,17 @@ from steeldefect.data.overlaps import (
     null_threshold,
     scenes_of,
 )
-from steeldefect.data.rendered import CLASSES, render_plate
+from steeldefect.data.rendered import CLASSES
+from steeldefect.data.sources import ImageSet
 from steeldefect.runs.errors import UserError
 
 SIZE = 96
 SETTINGS = Settings(across_classes=False, null_pairs=2000)
 
 
-class Cut:
-    """Crops of plates: images, labels, the plate and the corner of each."""
-
-    def __init__(self, plates: int, crops: int, periodic: bool = False) -> None:
-        rng = np.random.default_rng(3)
-        images, labels, plate_of, corners = [], [], [], []
-        for label, name in enumerate(CLASSES):
-            for number in range(plates):
-                plate = render_plate(name, number, 2 * SIZE, 2 * SIZE, periodic)
-                for top, left in rng.integers(0, SIZE + 1, (crops, 2)):
-                    images.append(plate[top : top + SIZE, left : left + SIZE])
-                    labels.append(label)
-                    plate_of.append(label * plates + number)
-                    corners.append((top, left))
-        self.images, self.labels = np.stack(images), np.array(labels)
-        self.plates, self.corners = np.array(plate_of), np.array(corners)
-
-    def true_pairs(self, low: float) -> set[tuple[int, int]]:
-        """Pairs of one plate that share at least `low` of their area."""
-        a, b = np.triu_indices(len(self.images), 1)
-        shared = np.prod(np.clip(SIZE - np.abs(self.corners[a] - self.corners[b]), 0, None), 1) / SIZE**2
-        keep = (self.plates[a] == self.plates[b]) & (shared >= low)
-        return set(zip(a[keep].tolist(), b[keep].tolist(), strict=True))
-
-    def false_pairs(self, found: Overlaps) -> list[tuple[int, int]]:
-        return [(a, b) for a, b in pairs_of(found) if self.plates[a] != self.plates[b]]
-
-
-def pairs_of(found: Overlaps) -> set[tuple[int, int]]:
-    return set(map(tuple, found.pairs.tolist()))
-
-
-def shot_again(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Brightness and contrast changed by up to 20 %, stored as JPEG at quality 75."""
-    mean = image.mean()
-    changed = rng.uniform(0.8, 1.2) * mean + rng.uniform(0.8, 1.2) * (image - mean)
-    packed = io.BytesIO()
-    Image.fromarray(np.clip(np.round(changed), 0, 255).astype(np.uint8)).save(packed, "JPEG", quality=75)
-    return np.asarray(Image.open(packed))
-
-
 @pytest.fixture(scope="module")
 def cut() -> Cut:
-    return Cut(plates=10, crops=3)
+    return cut_plates(10, 3, SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +53,25 @@ def test_brightness_contrast_and_jpeg_do_not_hide_an_overlap(cut: Cut) -> None:
     assert cut.false_pairs(found) == []
 
 
+def test_a_trial_counts_what_is_found_and_what_is_not() -> None:
+    cut = cut_plates(4, 3, SIZE)
+    row = recall_trial("as rendered", cut, None, 1)
+    assert row["true_pairs"] == len(cut.true_pairs()) and row["recall"] == f"{row['found'] / row['true_pairs']:.4f}"
+    assert row["found"] >= 0.9 * row["true_pairs"] and row["false_pairs"] == 0
+    # images that show nothing have no pair to find
+    lost = recall_trial("black", cut, lambda image, _: np.zeros_like(image), 1)
+    assert (lost["found"], lost["recall"]) == (0, "0.0000")
+
+
+def test_the_cost_is_measured_at_each_size_both_ways(cut: Cut) -> None:
+    names = tuple(f"image_{k}" for k in range(len(cut.images)))
+    images = ImageSet(cut.images, cut.labels, names, tuple(CLASSES), "0" * 12, None, "plates")
+    rows = growth_trials(images, [30, 90], 5, 1)
+    assert [(row["images"], row["bundle"]) for row in rows] == [(30, 1), (30, 5), (90, 1), (90, 5)]
+    assert rows[0]["pairs_searched"] == rows[1]["pairs_searched"] < rows[2]["pairs_searched"]
+    assert rows[2]["recall"] == "1.0000" and float(rows[3]["recall"]) > 0.9
+
+
 def test_the_same_whatever_the_threads(cut: Cut, found: Overlaps) -> None:
     again = find_overlaps(cut.images, cut.labels, SETTINGS, CLASSES, threads=1)
     assert again.findings == found.findings
@@ -108,7 +86,7 @@ def test_sums_of_images_find_what_the_exhaustive_search_finds(cut: Cut, found: O
 
 
 def test_periodic_surfaces_are_not_chained() -> None:
-    cut = Cut(plates=24, crops=1, periodic=True)
+    cut = cut_plates(24, 1, SIZE, periodic=True)
     found = find_overlaps(cut.images, cut.labels, SETTINGS, CLASSES)
     assert cut.false_pairs(found) == []
     # and they do provoke: any two agree at the best shift within a period
@@ -129,7 +107,7 @@ def test_a_few_gratings_among_other_surfaces_are_not_chained(cut: Cut) -> None:
 
 def test_dirt_on_the_lens_links_nothing() -> None:
     # all images carry the same sharp marks at the same place
-    cut = Cut(plates=12, crops=1)
+    cut = cut_plates(12, 1, SIZE)
     rng = np.random.default_rng(0)
     images = cut.images.copy()
     images[:, 40:52, 40:52] = rng.integers(0, 256, (12, 12))

@@ -18,7 +18,8 @@ from steeldefect.report.statistics import (
 def make_tested(label, predicted, scene=None) -> Answers:
     n = len(label)
     names = np.array([f"image_{k:04d}" for k in range(n)])
-    return Answers(names, np.array(scene if scene is not None else [-1] * n), np.array(label), np.array(predicted))
+    scenes = np.array(scene if scene is not None else [-1] * n)
+    return Answers(names, scenes, np.array(label), np.array(predicted), np.full(n, -1))
 
 
 def metric_of(tested: Answers, metric: str, index: int) -> float:
@@ -39,7 +40,7 @@ def test_terms_say_how_much_an_image_moves_the_metric(metric):
     assert moved.sum() == pytest.approx(0, abs=1e-12)
     for k in (0, 1, 2, 17, 400):
         keep = np.arange(3000) != k
-        without = Answers(tested.image[keep], tested.scene[keep], label[keep], predicted[keep])
+        without = Answers(tested.image[keep], tested.scene[keep], label[keep], predicted[keep], tested.overlaps[keep])
         change = metric_of(tested, metric, 1) - metric_of(without, metric, 1)
         assert change == pytest.approx(moved[k], abs=2e-6)
 
@@ -50,6 +51,14 @@ def test_terms_of_overall_metrics_are_means_over_classes():
     assert terms(tested, "balanced_accuracy", 3) == pytest.approx(np.mean(by_class, axis=0))
     assert terms(tested, "accuracy", 3) == pytest.approx((np.array([1, 0, 1, 1, 1, 0]) - 4 / 6) / 6)
     assert terms(tested, "ece", 3) is None
+
+
+def test_terms_of_a_part_leave_the_other_images_out():
+    tested = make_tested([0, 0, 1, 1], [0, 1, 1, 1])
+    tested = Answers(tested.image, tested.scene, tested.label, tested.predicted, np.array([1, 1, 0, 0]))
+    assert terms(tested, "accuracy_overlapping", 2) == pytest.approx([0.25, -0.25, 0, 0])
+    assert terms(tested, "accuracy_clean", 2) == pytest.approx([0, 0, 0, 0])
+    assert terms(make_tested([0], [0]), "accuracy_clean", 2) is None
 
 
 def test_two_way_by_hand():

@@ -1,0 +1,36 @@
+"""Parameters, FLOPs and latency of the backbones: python experiments/cost.py scale=paper"""
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from steeldefect.runs.verb import verb
+
+log = logging.getLogger(__name__)
+
+
+@verb("cost")
+def main(cfg: DictConfig) -> None:
+    from steeldefect.classify.backbones import BACKBONES
+    from steeldefect.deploy.cost import Timing, check_options, cost_rows, write_cost
+    from steeldefect.runs.settings import plain
+
+    options = plain(cfg)["cost"]
+    check_options(options)
+    timing = Timing(options["threads"], options["runs"], options["warmup"]) if options["latency"] else None
+    classifiers = options["classifiers"] or list(BACKBONES)
+    at = (options["image_size"], options["classes"], options["widths"], options["resolutions"])
+    rows = []
+    for row in cost_rows(classifiers, *at, timing):
+        if row.name in ("flops", "parameters") or row.name.startswith("latency"):
+            log.info(
+                "%s %s %s px: %s %.4g %s", row.classifier, row.width, row.image_size, row.name, row.value, row.unit
+            )
+        rows.append(row)
+    write_cost(rows, Path(cfg.output))
+    log.info("cost: %s", cfg.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The table of all arms of one classifier beside their differences to each control."""
+
+from collections.abc import Sequence
+
+from steeldefect.report.arms import Arms
+from steeldefect.report.tables import CONTROLS, TITLES, Entry, Table, contrasted, shortfall
+
+
+def controls_table(arms: Arms, classifier: str, mixes: Sequence[str], metric: str) -> Table:
+    """Mixes by (the figure itself, the difference to each control that the table holds); percent, paired by replicate."""
+    controls = [arm for arm in CONTROLS if arm in mixes]
+    rows = []
+    for mix in mixes:
+        entries = [Entry(arms.estimate(classifier, mix, metric), "", False, *shortfall(arms, [(classifier, mix)]))]
+        for control in controls:
+            if not contrasted(mix, control):
+                entries.append(Entry(None))
+                continue
+            found = arms.difference(classifier, mix, control, metric)
+            entries.append(Entry(found, "", True, *shortfall(arms, [(classifier, mix), (classifier, control)])))
+        rows.append((mix, tuple(entries)))
+    title = f"Arms and controls: {TITLES[metric]}, {classifier}, percent"
+    return Table(title, metric, arms.group, "arm", (TITLES[metric], *(f"- {arm}" for arm in controls)), tuple(rows))
+
+
+def controls_tables(arms: Arms, mixes: Sequence[str], declared: Sequence[str]) -> list[Table]:
+    """A table a classifier and metric: the declared arms, printed as missing where they are, and all others found."""
+    found = [*mixes, *(mix for mix in (*declared, *arms.mixes) if mix not in mixes)]
+    ordered = [mix for mix in found if mix in arms.mixes or not (mix == "oversampled" and _fixed(arms))]
+    return [
+        controls_table(arms, classifier, ordered, metric)
+        for classifier in arms.classifiers
+        for metric in ("accuracy", "mean_pr")
+    ]
+
+
+def _fixed(arms: Arms) -> bool:
+    # repeating the originals changes nothing where the number of updates is fixed: that cell is org100
+    return arms.group.schedule == "fixed_steps"

@@ -1,0 +1,160 @@
+"""Files in, classes out: with no torch to import, whatever the pixel format, and with damaged files among them."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+from steeldefect.data.decode import decode
+from steeldefect.deploy import predict as predicting
+from steeldefect.deploy.backends import load_model
+from steeldefect.deploy.gradcam import gradcam
+from steeldefect.deploy.predict import UNREADABLE, find_images, predict
+from steeldefect.runs.errors import UserError
+from tests.conftest import ROOT
+from tests.data.test_decode import formats
+from tests.deploy.conftest import Exported
+
+OPTIONS = OmegaConf.load(Path(predicting.__file__).parent / "conf" / "predict.yaml")
+NO_TORCH = """
+import runpy, sys
+for name in ("torch", "torchvision", "lightning", "sklearn", "pandas", "scipy", "matplotlib", "wandb", "torchmetrics"):
+    sys.modules[name] = None
+sys.argv = ["predict.py", *sys.argv[1:]]
+runpy.run_path("experiments/predict.py", run_name="__main__")
+"""
+
+
+def options(**given: object) -> OmegaConf:
+    return OmegaConf.merge(OPTIONS, given)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Files of every mode and of one size, in two folders, one of them damaged."""
+    root = tmp_path / "scans"
+    (root / "below").mkdir(parents=True)
+    paths = formats(root / "below")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(root / "turned.jpg", exif=exif)
+    (root / "broken.png").write_bytes(paths["rgb"].read_bytes()[:60])
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+def test_without_torch_a_folder_is_classified_and_the_damaged_file_reported(exported: Exported, folder: Path) -> None:
+    arguments = [f"model={exported.onnx}", f"images={folder}", "format=csv", "batch_size=3", "threads=1"]
+    done = subprocess.run(
+        [sys.executable, "-c", NO_TORCH, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert done.returncode == UNREADABLE, done.stderr
+    assert "broken.png: cannot be read" in done.stderr and "1 of 11 files could not be read" in done.stderr
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert len(rows) == 10 and {row["file"] for row in rows} >= {str(folder / "turned.jpg")}
+    model = load_model(exported.torch)
+    images = np.stack([decode(Path(row["file"]), 32) for row in rows])
+    expected = model.probabilities(images)
+    found = np.array([[float(row[f"p_{name}"]) for name in model.card.labels] for row in rows])
+    assert np.abs(found - expected).max() < 1e-4
+    assert [row["class"] for row in rows] == [model.card.labels[k] for k in expected.argmax(1)]
+    assert [float(row["probability"]) for row in rows] == pytest.approx(found.max(1).tolist())
+
+
+def test_json_holds_model_images_and_what_could_not_be_read(exported: Exported, folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "deep" / "found.json"
+    code = predict(options(model=str(exported.onnx), images=str(folder), format="json", output=str(output)))
+    found = json.loads(output.read_text())
+    assert code == UNREADABLE and [Path(item["file"]).name for item in found["unreadable"]] == ["broken.png"]
+    assert found["model"]["cell"] == exported.record["id"] and len(found["images"]) == 10
+    assert all(sum(item["probabilities"].values()) == pytest.approx(1, abs=1e-4) for item in found["images"])
+
+
+def test_a_thousand_files_in_one_go(exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "many").mkdir()
+    data = np.random.default_rng(0).integers(0, 256, (1000, 8, 8), dtype=np.uint8)
+    for i, image in enumerate(data):
+        Image.fromarray(image).save(tmp_path / "many" / f"{i}.bmp")
+    code = predict(options(model=str(exported.onnx), images=str(tmp_path / "many"), format="csv", threads=1))
+    rows = capsys.readouterr().out.splitlines()
+    # in the order in which a person would count
+    assert code == 0 and len(rows) == 1001 and rows[1].split(",")[0].endswith("/0.bmp") and "/999.bmp" in rows[-1]
+
+
+def test_a_table_names_each_file_and_class(exported: Exported, folder: Path, capsys) -> None:
+    code = predict(options(model=str(exported.onnx), images=str(folder / "*.jpg")))
+    shown = capsys.readouterr().out
+    assert code == 0 and "turned.jpg" in shown and any(name in shown for name in exported.record["classes"])
+
+
+def test_files_are_found_by_folder_pattern_and_name(folder: Path) -> None:
+    assert len(find_images(folder)[0]) == 11
+    assert [p.name for p in find_images(folder / "*.png")[0]] == ["broken.png"]
+    # asked for by name, so tried whatever its ending
+    assert [p.name for p in find_images(folder / "notes.txt")[0]] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"model": None}, "model=null: give the file"),
+        ({"model": "none.onnx"}, r"model=none\.onnx: no such file"),
+        ({"images": "nowhere/*.png"}, r"images=nowhere/\*\.png: no such file"),
+        ({"format": "tabel"}, "format=tabel: did you mean 'table'"),
+        ({"batch_size": 0}, "batch_size=0: must be"),
+        ({"gradcam": "maps"}, "gradcam=maps: needs gradients.*format=torch"),
+    ],
+)
+def test_bad_options_are_answered_with_key_and_value(exported: Exported, given: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        predict(options(**({"model": str(exported.onnx), "images": "."} | given)))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("x.onnx", "cannot be loaded"), ("x.pt", "not a file of"), ("x", "must end")]
+)
+def test_files_that_are_no_models_are_refused(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / name).write_bytes(b"no model")
+    with pytest.raises(UserError, match=message):
+        load_model(tmp_path / name)
+
+
+def test_grad_cam_finds_where_the_evidence_lies() -> None:
+    """Class 1 is the mean of the image, so all its evidence is the one bright square."""
+
+    class Mean(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = torch.nn.Conv2d(1, 1, 1, bias=False)
+            torch.nn.init.ones_(self.features.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            mean = self.features(x).mean((2, 3))
+            return torch.cat([-mean, mean], 1)
+
+    images = torch.zeros(2, 1, 8, 8)
+    images[:, :, 2:4, 5:7] = 1.0
+    expected = images[0, 0]
+    evidence = gradcam(Mean().eval(), images, [1, 0])
+    assert torch.allclose(evidence[0], expected) and evidence[1].max() == 0
+
+
+def test_overlays_are_written_beside_each_other_whatever_the_endings(exported: Exported, tmp_path: Path) -> None:
+    source, target = tmp_path / "in", tmp_path / "maps"
+    (source / "a").mkdir(parents=True)
+    data = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
+    for name in ("x.png", "x.bmp", "a/x.png"):
+        Image.fromarray(data).save(source / name)
+    given = {"model": str(exported.torch), "images": str(source), "gradcam": str(target), "output": str(tmp_path / "t")}
+    assert predict(options(**given)) == 0
+    made = sorted(path.relative_to(target).as_posix() for path in target.rglob("*.png"))
+    assert made == ["a/x.png.png", "x.bmp.png", "x.png.png"]
+    shown = np.asarray(Image.open(target / "x.png.png"))
+    assert shown.shape == (32, 32, 3) and (shown.max(-1) > shown.min(-1)).any()

@@ -1,0 +1,257 @@
+import csv
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from steeldefect.report.arms import Arms, Missing, groups
+from steeldefect.report.collect import Collection, collect
+from steeldefect.report.contrasts import FEWEST, contrast, contrast_tables
+from steeldefect.report.low_data import _crossing, exchange_table, families, low_data_figure, worth
+from steeldefect.report.statistics import holm, two_way
+from steeldefect.report.tables import SUMMARY, table3
+from steeldefect.report.terminal import show
+from steeldefect.report.write import write_report
+from tests.report.make_fixture import EXPECTED, FIXTURE, GOLDEN_OF, STUDIES, STUDY_GRIDS
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> dict[str, Path]:
+    folders = {study: tmp_path_factory.mktemp(study) for study in STUDIES}
+    for study, folder in folders.items():
+        write_report(collect(FIXTURE / study), folder, STUDY_GRIDS[study], folder / "artifacts", study, figures=False)
+    return folders
+
+
+def arms_of(study: str, change=lambda records: records) -> list[Arms]:
+    found = collect(FIXTURE / study)
+    found = Collection(change(found.records), found.tested, [])
+    return [Arms(found, group) for group in groups(found.records)]
+
+
+def plain(tables: list[Arms], schedule: str = "fixed_steps", augment: str = "none") -> Arms:
+    return next(arms for arms in tables if (arms.group.schedule, arms.group.augment) == (schedule, augment))
+
+
+@pytest.mark.parametrize(("study", "name"), [(study, name) for study, names in GOLDEN_OF.items() for name in names])
+def test_studies_give_the_committed_tables(written, study, name):
+    assert (written[study] / name).read_text() == (EXPECTED / study / name).read_text()
+
+
+def test_a_contrast_by_hand():
+    """org20 - org100 of MobileNetV2 from the answers themselves."""
+    arms = plain(arms_of("controls"))
+    one, two = arms.arm("mobilenet_v2", "org20").trained, arms.arm("mobilenet_v2", "org100").trained
+    values, scenes, runs = [], [], []
+    for replicate in range(4):
+        a, b = arms.tested[one[replicate]["id"]], arms.tested[two[replicate]["id"]]
+        values.append((a.predicted == a.label).astype(float) - (b.predicted == b.label))
+        scenes.append(a.scene)
+        runs.append(np.full(len(a.scene), replicate))
+    by_run = [part.mean() for part in values]
+    mean = np.mean(by_run)
+    moved = np.concatenate([(part - mean) / len(part) / 4 for part in values])
+    error, _ = two_way(moved, np.unique(np.concatenate(scenes), return_inverse=True)[1], np.concatenate(runs))
+    found = contrast(arms, "mobilenet_v2", "org20", "org100", "accuracy")
+    assert (found.found.mean, found.found.error) == (pytest.approx(mean), pytest.approx(float(error)))
+    assert (found.wins, found.sizes) == (sum(value > 0 for value in by_run), {"n_images": 144, "n_scenes": 54})
+    assert found.p < 0.001 and found.p_by_scene < 0.001
+
+
+def test_holm_leaves_the_primary_contrasts_out():
+    tables = contrast_tables(arms_of("controls"))
+    tested = [one for table in tables if table.metric == "accuracy" for one in table.contrasts]
+    family = [one for one in tested if one.p is not None and not one.primary]
+    assert [one.p_holm for one in family] == pytest.approx(holm([one.p for one in family]))
+    primary = [one for one in tested if one.primary]
+    assert [(one.mix, one.arm) for one in primary] == [("org20", "org100"), ("org20", "classical")]
+    assert all(one.p_holm is None for one in primary)
+    assert not [one for table in tables if table.metric != "accuracy" for one in table.contrasts if one.p_holm]
+
+
+def test_one_contrast_in_two_tables_is_counted_once():
+    """Cells without a bank stand in the tables of each GAN."""
+
+    def twice(records):
+        other = [r | {"id": f"f{r['id'][1:]}", "gan": "dcgan"} for r in records if r["mix"] == "shuffled"]
+        return [*records, *other]
+
+    once, two = (contrast_tables(arms_of("controls", change)) for change in (lambda records: records, twice))
+    assert len(two) == len(once) + 2  # the two metrics of dcgan's group
+    found = {
+        table.group.gan: table
+        for table in two
+        if table.metric == "accuracy" and table.group.augment == "none" and table.group.schedule == "fixed_steps"
+    }
+    pair = [
+        next(c for c in found[gan].contrasts if (c.classifier, c.mix, c.arm) == ("mobilenet_v2", "classical", "org100"))
+        for gan in ("edcgan", "dcgan")
+    ]
+    assert pair[0].cells == pair[1].cells and pair[0].p_holm == pair[1].p_holm
+    # three more, of dcgan's `shuffled` alone: to org100, and to classical; small_cnn has none
+    sizes = [int(table.note.split()[2]) for table in (once[0], two[0])]
+    assert sizes[1] - sizes[0] == 2
+
+
+def said(change) -> str:
+    return next(table.said for table in contrast_tables(arms_of("controls", change)) if table.primary)
+
+
+def test_the_primary_hypothesis_is_judged_against_both_controls():
+    assert said(lambda records: records).endswith("both intervals lie above 0: org20 **helps**.")
+
+    def swapped(one, other):
+        names = {one: other, other: one}
+        return lambda records: [
+            r | {"mix": names.get(r["mix"], r["mix"])} if r["classifier"] == "mobilenet_v2" else r for r in records
+        ]
+
+    assert said(swapped("org20", "shuffled")).endswith("org20 **hurts**.")
+    # above org100 alone is not enough
+    assert "the better one is classical" in said(swapped("org20", "classical"))
+    assert "**helps**" not in said(swapped("org20", "classical"))
+
+    def without(mix, least):
+        return lambda records: [r for r in records if r["mix"] != mix or r["replicate"] < least]
+
+    assert "cannot be judged, org20 - classical is missing" in said(without("classical", 0))
+    assert f"nothing is said of fewer than {FEWEST} pairs" in said(without("classical", 3))
+
+
+def test_the_primary_contrasts_share_their_replicates():
+    def short(records):
+        return [r for r in records if (r["mix"], r["replicate"]) != ("classical", 2)]
+
+    table = next(table for table in contrast_tables(arms_of("controls", short)) if table.primary)
+    assert [one.found.n_runs for one in table.primary] == [3, 3]
+    assert [one.found.n_runs for one in table.contrasts if one.primary] == [4, 3]
+
+
+def test_oversampled_is_org100_where_updates_are_fixed(written):
+    text = (written["controls"] / "contrasts.md").read_text()
+    fixed, paper = (part for part in text.split("## ") if "augment=none" in part and "accuracy" in part[:60])
+    assert "oversampled is org100 here" in fixed and "- oversampled |" not in fixed
+    assert "org20 - oversampled | +" in paper
+    assert "| oversampled |" not in (written["controls"] / "controls.md").read_text().split("schedule=paper")[0]
+
+
+def test_summary_has_a_row_a_control(written):
+    with (written["controls"] / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == SUMMARY
+    own = {
+        (row["mix"], row["metric"]): row
+        for row in rows
+        if row["schedule"] == "fixed_steps"
+        and row["class"] == "all"
+        and (row["classifier"], row["augment"]) == ("mobilenet_v2", "none")
+    }
+    minus = {
+        (mix, metric.removeprefix("accuracy_minus_")) for mix, metric in own if metric.startswith("accuracy_minus")
+    }
+    assert minus == {
+        *(("org20", arm) for arm in ("org100", "classical", "shuffled")),
+        *((mix, arm) for mix in ("org0", "shuffled") for arm in ("org100", "classical")),
+        ("classical", "org100"),
+    }
+    # n of a difference is that of its pairs
+    assert own["org0", "accuracy_minus_org100"]["n_images"] == "90"
+    assert own["org20", "accuracy_minus_org100"]["n_images"] == "144"
+
+
+def test_the_mean_row_says_what_did_not_train():
+    found = collect(FIXTURE / "controls")
+    tables = [Arms(found, group) for group in groups(found.records)]
+    names, mixes = ["mobilenet_v2", "small_cnn"], ["org100", "org20"]
+    row = dict(table3(plain(tables), names, mixes).rows)["mean"]
+    assert row[0].text().endswith("n=4") and row[1].text().endswith("n=3")
+    for record in found.records:
+        if record["classifier"] == "small_cnn" and record["mix"] == "org20":
+            record["trained"] = False
+    row = dict(table3(plain(tables), names, mixes).rows)["mean"]
+    assert {entry.text() for entry in row} == {"not trained (small_cnn)"}
+    row = dict(table3(plain(tables), [*names, "vgg16"], mixes).rows)["mean"]
+    assert {entry.text() for entry in row} == {"missing (vgg16)"}
+    assert "mean" not in dict(table3(plain(tables), ["mobilenet_v2"], mixes).rows)
+
+
+def test_a_bank_is_worth_the_real_images_that_equal_it():
+    tables = arms_of("low_data")
+    family = families(tables)[0]
+    arms = next(a for a in family if (a.group.real_per_class, a.group.augment) == (10, "none"))
+    found = worth(family, arms, "mobilenet_v2", "org20")
+    assert found.knots == (10.0, 20.0, 50.0) and found.n_runs == 4
+    assert found.low < found.mean < found.high
+    # by hand: accuracies are linear in log n between the two numbers beside
+    values = {
+        n: arms_.estimate("mobilenet_v2", mix, "accuracy").mean
+        for n, arms_, mix in (
+            (20, next(a for a in family if a.group.real_per_class == 20), "org100"),
+            (50, arms, "real_extra"),
+        )
+    }
+    own = arms.estimate("mobilenet_v2", "org20", "accuracy").mean
+    share = (own - values[20]) / (values[50] - values[20])
+    assert found.mean == pytest.approx(20 * 2.5**share)
+    # another number of updates is no fair comparison
+    changed = [
+        record | {"updates": {"initial": 1, "retrain": 1}} if record["real_per_class"] == 20 else record
+        for record in collect(FIXTURE / "low_data").records
+    ]
+    other = families(arms_of("low_data", lambda _: changed))[0]
+    arms = next(a for a in other if (a.group.real_per_class, a.group.augment) == (10, "none"))
+    assert worth(other, arms, "mobilenet_v2", "org20").knots == (10.0, 50.0)
+
+
+def test_beyond_the_numbers_that_were_trained_nothing_is_claimed():
+    rows = {
+        (row[0].augment, row[0].real_per_class, row[2]): row[3]
+        for row in exchange_table(families(arms_of("low_data"))[0]).rows
+    }
+    assert rows["none", 10, "bank1000"].text() == "not reached (over 50) [over 50, over 50] n=4"
+    assert rows["none", 20, "org20"].text() == "not reached (under 10) [under 10, under 10] n=4"
+    assert rows["none", 20, "bank1000"] == Missing("not trained")
+    assert rows["classical", 10, "org20"].text().endswith("[under 10, over 10] n=1")
+
+
+def test_brackets_reach_the_terminal():
+    out = io.StringIO()
+    tables = [exchange_table(families(arms_of("low_data"))[0]), *contrast_tables(arms_of("controls"))]
+    for table in tables:
+        show(table.rich(), Console(file=out))
+    assert "[under 10, over 10] n=1" in out.getvalue()
+    assert "[+7.8, +17.4] n=4" in out.getvalue() and "org20 helps." in " ".join(out.getvalue().split())
+
+
+def test_crossings_are_monotone():
+    assert _crossing((1, 100), [1.0, -1.0]) == pytest.approx(10)
+    # a rise is levelled out: 0.5 at both
+    assert _crossing((1, 10, 100), [0.4, 0.6, -0.5]) == pytest.approx(10**1.5)
+    assert (_crossing((1, 10), [0.2, 0.1]), _crossing((1, 10), [-0.1, -0.2])) == (np.inf, -np.inf)
+
+
+def test_low_data_curves(tmp_path):
+    family = families(arms_of("low_data"))[0]
+    assert low_data_figure(family, tmp_path / "low")
+    assert {path.name for path in tmp_path.iterdir()} == {"low.svg", "low.png"}
+    untrained = arms_of("low_data", lambda records: [record | {"trained": False} for record in records])
+    assert not low_data_figure(families(untrained)[0], tmp_path / "none")
+
+
+def test_committed_studies_are_read_back(written, tmp_path):
+    for study, folder in written.items():
+        copy = Path(shutil.copytree(folder, tmp_path / study))
+        again = tmp_path / f"{study} again"
+        write_report(collect(copy), again, STUDY_GRIDS[study], again / "artifacts", study, figures=False)
+        for name in GOLDEN_OF[study]:
+            assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_declared_arms_are_missing_and_others_are_not_named():
+    found = contrast_tables(arms_of("controls"), ["org100", "org30"])
+    rows = [one for table in found for one in table.contrasts if one.mix == "org30"]
+    assert rows and all(one.found == Missing("missing") for one in rows)
+    assert {one.group.augment for one in rows} == {"none"} and {one.group.schedule for one in rows} == {"fixed_steps"}
