@@ -118,6 +118,14 @@ status: $(STAMP) ## what is done, running, failed, the time left; with STUDY=con
 	$(RUN)/status.py
 	$(if $(filter-out file,$(origin STUDY)),@$(MAKE) --no-print-directory plan)
 
+.PHONY: doctor test-cluster
+doctor: $(STAMP) ## what would go wrong: installation, data, disk, device, W&B
+	$(RUN)/doctor.py $(BASE)
+
+test-cluster: $(STAMP) ## a study on a real SLURM of one node (root, slurm-wlm and munge)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,slurm]'
+	STEELDEFECT_CLUSTER=1 .venv/bin/python -m pytest --no-cov -rs tests/cluster
+
 clean: ## caches and logs; records, weights and what can be resumed stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .coverage build artifacts/logs artifacts/cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+pytest_plugins = ["tests.stages"]
 ROOT = Path(__file__).resolve().parents[1]
 # the embedded data set, small enough to be rendered in a second
 TINY = ["dataset=rendered", "dataset.per_class=12", "dataset.image_size=32", "scale=smoke", "logger=csv"]

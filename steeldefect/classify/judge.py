@@ -13,7 +13,7 @@ from steeldefect.data.datamodule import MixDataModule, resize
 from steeldefect.runs.context import Context
 from steeldefect.runs.device import torch_device
 from steeldefect.runs.identity import derived_seed, digest
-from steeldefect.runs.training import LAST, fit, seed_everything
+from steeldefect.runs.training import SCRATCH, fit, seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def train_judge(context: Context, identity: Mapping[str, Any], images: np.ndarra
             torch.save(module.network.state_dict(), work.folder / "weights.pt")
             accuracy = train_accuracy(module, data, identity["precision"])
             work.summary |= {"train_accuracy": accuracy, "trained": accuracy >= TRAINED, "images": len(labels)}
-            work.scratch += [LAST, "log"]
+            work.scratch += SCRATCH
     summary = context.store.manifest("judges", identifier)["summary"]
     if not summary["trained"]:
         log.warning("judge %s did not train: accuracy %.2f on its own images", identifier, summary["train_accuracy"])

@@ -63,11 +63,13 @@ class ClassifierModule(LightningModule):
         self.log_dict({"train/loss": loss, "train/accuracy": accuracy})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["sums"], checkpoint["updates"] = self.sums, self.updates
+        # a checkpoint in mid-epoch is written before this module has counted the batch; the trainer has
+        checkpoint["sums"], checkpoint["updates"] = self.sums, self.trainer.global_step
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.sums.copy_(checkpoint["sums"])
         self.updates = checkpoint["updates"]
+        if self.updates % LOG_EVERY:
+            self.sums.copy_(checkpoint["sums"])
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ from steeldefect.runs.errors import UserError
 from steeldefect.runs.identity import derived_seed, digest
 from steeldefect.runs.loggers import wandb_run
 from steeldefect.runs.store import Work, write_json
-from steeldefect.runs.training import LAST, fit, seed_everything
+from steeldefect.runs.training import SCRATCH, fit, seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ def train_cell(context: Context) -> str:
         with wandb_run(settings, kind[:-1], identifier, title(context), tags) as loggers:
             module = _new_module(context)
             if initial_id is not None:
-                weights = store.folder("initials", initial_id) / "weights.pt"
-                module.network.load_state_dict(torch.load(weights, weights_only=True))
+                folder = store.need("initials", initial_id, context.command("train_classifier"))
+                module.network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
             data = phase_data(context, added, "retrain")
             seconds = _fit(context, module, data, work.folder, "retrain", loggers, best)
             selected = best.restore(module) if best else None
@@ -96,7 +96,7 @@ def _initial(context: Context, added: Part | None) -> str | None:
             seconds = _fit(context, module, phase_data(context, added, "initial"), work.folder, "initial", [])
             torch.save(module.network.state_dict(), work.folder / "weights.pt")
             work.summary |= {"seconds": seconds, "updates": context.updates("initial")}
-            work.scratch += [LAST, "log"]
+            work.scratch += SCRATCH
     return digest(identity)
 
 
@@ -176,7 +176,7 @@ def _leave(context: Context, module: ClassifierModule, record: dict[str, Any], o
     write_json(work.folder / "record.json", record)
     if context.settings["keep_weights"]:
         torch.save(module.network.state_dict(), work.folder / "weights.pt")
-    work.scratch += [LAST, BEST, "log"]
+    work.scratch += [*SCRATCH, BEST]
 
 
 def _write_predictions(context: Context, test: Answers, path: Path) -> None:

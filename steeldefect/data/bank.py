@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from steeldefect.data.decode import new_array
 from steeldefect.data.pictures import first_of_each, sheet
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.identity import derived_seed
@@ -27,7 +28,7 @@ def write_bank(
 
     places `(count,)`: which image of the bank each of those in `chunks` is; None: they come in order.
     """
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, size, size))
+    images = new_array(folder / "images.npy", (count, size, size))
     done = 0
     for chunk in chunks:
         part = slice(done, done + len(chunk))
@@ -43,10 +44,11 @@ def write_bank(
 
 def read_bank(folder: Path, split_id: str) -> tuple[np.ndarray, np.ndarray]:
     """Images (memory-mapped) and labels of a finished bank, refused where it was trained on another split."""
-    identity = read_json(folder / "manifest.json")["identity"]
-    if identity["split"] != split_id:
+    identity = read_json(folder / "manifest.json").get("identity")
+    split = identity.get("split") if isinstance(identity, dict) else None
+    if split != split_id:
         raise UserError(
-            f"bank {folder.name} stands on split {identity['split']}, this cell on {split_id}: its generator may have "
+            f"bank {folder.name} stands on split {split}, this cell on {split_id}: its generator may have "
             "seen this cell's test images"
         )
     return np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")

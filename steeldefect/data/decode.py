@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,15 @@ def _wide(values: np.ndarray) -> np.ndarray:
     else:
         full = 255.0 if high <= 255 else 65535.0
     return np.round(values.astype(np.float64) * (255 / full)).astype(np.uint8)
+
+
+def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A writable uint8 memmap of a new `.npy` file; OSError at once where the disk has no room for all of it."""
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    # a page that finds no room later would kill the process (SIGBUS)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return images
 
 
 def cached(

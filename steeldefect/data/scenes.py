@@ -15,6 +15,7 @@ from steeldefect.data.sources import ImageSet
 from steeldefect.data.splits import read_scenes
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.identity import digest
+from steeldefect.runs.store import verify
 
 SCENES, PAIRS, FINGERPRINTS = "scenes.csv", "pairs.csv", "fingerprints.npy"
 
@@ -76,6 +77,7 @@ def _audited(images: ImageSet, thumbs: np.ndarray, artifacts: Path) -> SceneTabl
         index = {row["image"]: k for k, row in enumerate(rows)}
         if index.keys() != set(images.names):
             continue
+        verify(folder, "python experiments/audit.py")
         order = np.array([index[name] for name in images.names])
         if not same(thumbs, np.load(folder / FINGERPRINTS)[order]):
             continue

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from steeldefect.data.decode import DECODE_RECIPE, MAX_PIXELS, cached, decode
+from steeldefect.data.decode import DECODE_RECIPE, MAX_PIXELS, cached, decode, new_array
 from steeldefect.runs.errors import UserError, nearest, require
 from steeldefect.runs.identity import digest, file_sha256
 
@@ -113,7 +113,7 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 
 def _decode_all(path: Path, sources: Sequence[_Source], root: Path, size: int, max_pixels: int) -> dict[str, Any]:
     """Straight into the file at `path`, so that a large set needs no memory."""
-    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(sources), size, size))
+    images = new_array(path, (len(sources), size, size))
     rows = {source.path: row for row, source in enumerate(sources)}
 
     def one(source: _Source) -> None:
@@ -206,8 +206,8 @@ class _Tree:
                     self.ignored.append(path)
                 elif self._enter(path):
                     found += self.images(path, depth - 1)
-            # a broken link named like an image is a lost image: reading it will say so
-            elif path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or path.is_symlink()):
+            # a broken link named like an image is a lost image: reading it will say so; a device would never end
+            elif path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or not path.exists()):
                 found.append(path)
             else:
                 self.ignored.append(path)

@@ -135,9 +135,13 @@ class AdversarialModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
+        checkpoint["sums"], checkpoint["first_bad"] = self.sums, self.first_bad
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
+        if "sums" in checkpoint:  # of an epoch that was stopped half way
+            self.sums.copy_(checkpoint["sums"])
+            self.first_bad.copy_(checkpoint["first_bad"])
 
 
 def judge(

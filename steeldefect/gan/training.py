@@ -20,7 +20,7 @@ from steeldefect.runs.errors import require
 from steeldefect.runs.identity import derived_seed
 from steeldefect.runs.loggers import wandb_run
 from steeldefect.runs.store import Work
-from steeldefect.runs.training import LAST, fit, seed_everything
+from steeldefect.runs.training import SCRATCH, fit, seed_everything
 
 log = logging.getLogger(__name__)
 SHEET_COLUMNS = 10
@@ -132,4 +132,4 @@ def _save(module: AdversarialModule, work: Work, real_counts: list[int], probe: 
             writer.writerows(module.history)
         work.summary |= {"final": module.history[-1]}
     work.summary |= {"updates": int(module.step), "real": real_counts}
-    work.scratch += [LAST, LAST_GOOD, "log"]
+    work.scratch += [*SCRATCH, LAST_GOOD]

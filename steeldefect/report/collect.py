@@ -13,7 +13,7 @@ import numpy as np
 
 from steeldefect.report.statistics import Answers
 from steeldefect.runs.errors import UserError
-from steeldefect.runs.store import MANIFEST, read_json
+from steeldefect.runs.store import MANIFEST, read_json, verify
 
 Record = dict[str, Any]
 RECORDS, PREDICTIONS = "records.jsonl", "predictions.csv"
@@ -93,6 +93,7 @@ def _order(record: Record) -> tuple[Any, ...]:
 
 def _read_cell(folder: Path, collection: Collection) -> None:
     try:
+        verify(folder, names=("record.json", PREDICTIONS))
         record = read_json(folder / "record.json")
         check(record)
         record["made"] = _made(folder / MANIFEST)
@@ -104,7 +105,7 @@ def _read_cell(folder: Path, collection: Collection) -> None:
         collection.records.append(record)
         if (folder / PREDICTIONS).is_file():
             collection.tested[record["id"]] = _read_predictions(folder / PREDICTIONS, record["classes"])
-    except (UserError, OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         collection.skipped.append(f"{folder.name}: {_short(error, folder)}")
 
 
@@ -167,7 +168,7 @@ def _read_committed(path: Path, collection: Collection) -> None:
         try:
             record = json.loads(line)
             check(record)
-        except (UserError, ValueError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             collection.skipped.append(f"{path.parent.name}/{path.name} line {number}: {error}")
             continue
         if record["id"] not in known:

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn", "pillow", "hydra-core")
+COMMAND = "STEELDEFECT_COMMAND"  # the command of the sweep, for the cells that a launcher starts
 
 
 @functools.cache
@@ -38,6 +39,8 @@ def versions() -> dict[str, str]:
 
 def command_line() -> str:
     """The command as the user could type it again: no machine path before the script's own folder."""
+    if os.environ.get(COMMAND):
+        return os.environ[COMMAND]
     script = Path(sys.argv[0])
     name = f"{script.parent.name}/{script.name}" if script.parent.name == "experiments" else script.name
     return shlex.join(["python", name, *sys.argv[1:]])

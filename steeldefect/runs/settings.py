@@ -27,8 +27,15 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         raise UserError(str(error).splitlines()[0]) from None
     assert isinstance(settings, dict)
     checked = {str(key): value for key, value in settings.items() if key != "hydra"}
-    check(checked)
-    return _low_data(_seeded(checked))
+    try:
+        check(checked)
+        return _low_data(_seeded(checked))
+    except UserError:
+        raise
+    # a group where a value should be, or the reverse
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise UserError(f"the config is malformed ({what}); compare with --cfg job --resolve") from None
 
 
 def check(settings: Mapping[str, Any]) -> None:

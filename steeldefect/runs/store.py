@@ -2,13 +2,14 @@
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import shutil
 import socket
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,12 +49,14 @@ class Store:
         return read_json(self.folder(kind, identifier) / MANIFEST)
 
     def need(self, kind: str, identifier: str, command: str) -> Path:
-        """The finished folder, else `MissingArtifact` with the command that makes it."""
+        """The finished folder, its files as they were written, else `MissingArtifact` with the command that makes it."""
         if not self.finished(kind, identifier):
             raise MissingArtifact(
                 f"{kind[:-1]} {identifier} is missing under {self.root / kind}: make it with\n  {command}"
             )
-        return self.folder(kind, identifier)
+        folder = self.folder(kind, identifier)
+        verify(folder, command)
+        return folder
 
     @contextlib.contextmanager
     def write(
@@ -63,8 +66,9 @@ class Store:
 
         The work goes on in `.<id>.partial` beside the final folder, which survives a failed or killed try.
         A try that is interrupted (a signal, ctrl-C) counts as dead, one that raises as failed, with its traceback.
-        On a clean exit the manifest is written last and one rename publishes the folder. One writer at a
-        time: a second one waits (`wait=True`) or gets `Held`, which says who holds the lock.
+        On a clean exit the manifest is written last, what it does not name is removed, and one rename publishes the
+        folder; a try that died in between is published as it is. One writer at a time: a second one waits
+        (`wait=True`) or gets `Held`, which says who holds the lock.
         """
         identifier = digest(identity)
         final = self.folder(kind, identifier)
@@ -74,46 +78,113 @@ class Store:
         final.parent.mkdir(parents=True, exist_ok=True)
         partial = final.parent / f".{identifier}.partial"
         with _lock(final.parent / f".{identifier}.lock", partial, wait):
+            if (partial / MANIFEST).exists():
+                _publish(partial, final)
             if self.finished(kind, identifier) and not again:
                 yield None
                 return
             partial.mkdir(exist_ok=True)
             (partial / "failed.json").unlink(missing_ok=True)
-            started = time.time()
+            started = time.monotonic()
             git_commit()  # kept by its cache: the code that started, not what lies there at the end
-            running = {"host": socket.gethostname(), "pid": os.getpid(), "started": _utc(started)}
-            write_json(partial / "running.json", running | {"identity": dict(identity)})
+            running = _worker() | {"started": _now(), "identity": dict(identity)}
+            write_json(partial / "running.json", running)
             work = Work(partial)
             try:
                 yield work
             except Exception as error:
-                write_json(partial / "failed.json", _failure(error))
-                (partial / "running.json").unlink(missing_ok=True)
+                # on a full disk, or where the folder is gone, the reason cannot be left; it is still raised
+                with contextlib.suppress(OSError):
+                    write_json(partial / "failed.json", _worker() | _failure(error))
+                    (partial / "running.json").unlink(missing_ok=True)
                 raise
-            _publish(work, final, kind, identifier, identity, time.time() - started)
+            manifest = {"schema": 1, "kind": kind, "id": identifier, "identity": dict(identity)}
+            _seal(work, manifest, time.monotonic() - started)
+            _publish(partial, final)
 
 
-def _publish(work: Work, final: Path, kind: str, identifier: str, identity: Mapping[str, Any], seconds: float) -> None:
-    for name in [*work.scratch, "running.json"]:
-        path = work.folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    files = {
-        path.relative_to(work.folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-        for path in sorted(work.folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
-    }
+def verify(folder: Path, command: str = "", names: Container[str] | None = None) -> None:
+    """`UserError` unless the files of a finished artifact (`names`, else all) are as they were written.
+
+    Whole files are hashed, once a process: whoever asks is about to read them, and a size and a date would not show a
+    flipped bit. A manifest without `files` (of records made elsewhere) promises nothing.
+    """
+    files = read_json(folder / MANIFEST).get("files", {})
+    try:
+        promised = {name: (str(of["sha256"]), int(of["bytes"])) for name, of in files.items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(f"{folder / MANIFEST}: damaged (files); delete the folder {folder}") from None
+    for name, (sha256, size) in promised.items():
+        path = folder / name
+        if names is not None and name not in names:
+            continue
+        try:
+            state = path.stat()
+            same = state.st_size == size and _sha256(path, state.st_mtime_ns) == sha256
+        except OSError:
+            same = False
+        if not same:
+            again = f"\n  {command}" if command else " the command that made it"
+            raise UserError(f"{path}: damaged or missing; delete the folder {folder} and give again{again}")
+
+
+@functools.lru_cache(maxsize=1024)
+def _sha256(path: Path, changed: int) -> str:
+    return file_sha256(path)
+
+
+def unfinished_by(root: Path, pid: int) -> list[str]:
+    """`<kind>/<id>` of what a process of this machine was making when it stopped, the outermost first."""
+    found = []
+    for kind in reversed(KINDS):
+        for note in sorted((root / kind).glob(".*.partial/*.json")):
+            if note.name in ("running.json", "failed.json"):
+                with contextlib.suppress(UserError, OSError):
+                    worker = read_json(note)
+                    if (worker.get("host"), worker.get("pid")) == (socket.gethostname(), pid):
+                        found.append(f"{kind}/{note.parent.name[1 : -len('.partial')]}")
+    return found
+
+
+def _seal(work: Work, manifest: dict[str, Any], seconds: float) -> None:
+    """Write the manifest: from here on the artifact is whole, whatever happens; names with a dot are a try's own."""
+    left_out = {*work.scratch, "running.json", MANIFEST}
+    files = {}
+    for path in sorted(work.folder.rglob("*")):
+        name = path.relative_to(work.folder)
+        if path.is_file() and name.parts[0] not in left_out and not name.parts[0].startswith("."):
+            _to_disk(path)
+            files[name.as_posix()] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
     made = {
-        "utc": _utc(time.time()),
+        "utc": _now(),
         "seconds": round(seconds, 3),
         "commit": git_commit(),
         "command": command_line(),
         "versions": versions(),
     }
-    manifest = {"schema": 1, "kind": kind, "id": identifier, "identity": dict(identity), "files": files}
-    write_json(work.folder / MANIFEST, manifest | {"summary": work.summary, "made": made})
+    write_json(work.folder / MANIFEST, manifest | {"files": files, "summary": work.summary, "made": made})
+    _to_disk(work.folder / MANIFEST)
+
+
+def _publish(partial: Path, final: Path) -> None:
+    """What the manifest does not name goes, the rest becomes the artifact."""
+    kept = {Path(name).parts[0] for name in read_json(partial / MANIFEST)["files"]} | {MANIFEST}
+    for path in partial.iterdir():
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     if final.exists():  # made again, or without a manifest and so garbage by definition
         shutil.rmtree(final)
-    work.folder.rename(final)
+    partial.rename(final)
+    _to_disk(final.parent)
+
+
+def _to_disk(path: Path) -> None:
+    """A rename may reach the disk before what it renames; after a power cut a manifest would stand over nothing."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -140,12 +211,16 @@ def _failure(error: BaseException) -> dict[str, Any]:
     return {
         "error": f"{type(error).__name__}: {error}",
         "traceback": "".join(traceback.format_exception(error)),
-        "time": _utc(time.time()),
+        "time": _now(),
     }
 
 
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+def _worker() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_json(path: Path) -> dict[str, Any]:

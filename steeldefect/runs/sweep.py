@@ -1,10 +1,12 @@
-"""Where a run stands in its sweep, and what it puts off to the sweep's end."""
+"""Where a run stands in its sweep, what it puts off to the sweep's end, and what became of the others."""
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -13,6 +15,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from steeldefect.runs.environment import COMMAND, command_line
 from steeldefect.runs.errors import Held
 
 log = logging.getLogger(__name__)
@@ -26,15 +29,23 @@ _put_off: list[Callable[[], None]] = []
 class SweepPosition(Callback):
     """Hydra callback: counts the cells of a multirun at its start, so that each can say `[3/12]`.
 
-    After the last one it comes back to those that another process was making.
+    After the last one it comes back to those that another process was making, and says which cells failed. It also
+    looks, before Hydra does, whether logs can be written.
     """
 
     def __init__(self) -> None:
         self.total = 0
+        self.failed: list[str] = []
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _writable(str(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _writable(str(config.hydra.sweep.dir))
         self.total = sweep_size(config)
         _home[:] = [os.getpid()]
+        # a launcher's own processes have another command line
+        os.environ[COMMAND] = command_line()
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         number = OmegaConf.select(config, "hydra.job.num")
@@ -42,13 +53,25 @@ class SweepPosition(Callback):
             os.environ[VARIABLE] = f"[{number + 1}/{self.total}] "
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        if OmegaConf.select(config, "hydra.job.num") == self.total - 1:
-            error = come_back()
-            if error is not None and job_return.status == JobStatus.COMPLETED:
+        number = OmegaConf.select(config, "hydra.job.num")
+        if number is None:
+            return
+        if job_return.status == JobStatus.FAILED:
+            reason = "".join(str(job_return._return_value).splitlines()[:1])
+            self.failed.append(f"[{number + 1}/{self.total}] {' '.join(job_return.overrides or [])}: {reason}")
+        if number + 1 < self.total:
+            return
+        error = come_back()
+        if error is not None:
+            self.failed.append(str(error).splitlines()[0])
+            if job_return.status == JobStatus.COMPLETED:
                 job_return.status, job_return.return_value = JobStatus.FAILED, error
+        if self.failed:
+            log.error("%d of %d cells failed:\n%s", len(self.failed), self.total, "\n".join(self.failed))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        os.environ.pop(VARIABLE, None)
+        for name in (VARIABLE, COMMAND):
+            os.environ.pop(name, None)
         _home.clear()
 
 
@@ -93,6 +116,20 @@ def come_back() -> Exception | None:
         if _put_off:
             time.sleep(SECONDS_BETWEEN_VISITS)
     return error
+
+
+def _writable(folder: str) -> None:
+    """Leave with one message where Hydra would end in a traceback: it writes its log there first of all."""
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(path, os.W_OK) else "not writable"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason and path != Path():
+        # logging is not set up yet
+        print(f"{path}: cannot be written ({reason}); set artifacts=DIR to a folder that can", file=sys.stderr)
+        sys.exit(2)
 
 
 def position() -> str:

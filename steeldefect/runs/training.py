@@ -18,31 +18,65 @@ from lightning.pytorch.profilers import Profiler, PyTorchProfiler, SimpleProfile
 
 from steeldefect.runs.device import accelerator_kind, available_threads
 from steeldefect.runs.errors import nearest, require
+from steeldefect.runs.identity import file_sha256
 from steeldefect.runs.progress import Progress
+from steeldefect.runs.signals import SafePoint
 
 log = logging.getLogger(__name__)
 LAST = "last.ckpt"
+SUMS = f"{LAST}.sha256"
+SCRATCH = (LAST, SUMS, "log")  # what a training leaves in its folder that is no part of the artifact
 
 
 class LastState(Checkpoint):
     """Everything a run needs to go on bit for bit, at epoch ends, at most every `seconds`; written aside and renamed.
 
     Lightning keeps weights, optimizers and loops; the states of the random generators are kept here. Its base class
-    makes Lightning call it after the module's own end of the epoch.
+    makes Lightning call it after the module's own end of the epoch. A signal that waits at the `safe_point` is obeyed
+    after the batch, with a checkpoint of that moment. Weights that are not finite never replace the last good ones.
     """
 
-    def __init__(self, folder: Path, seconds: float) -> None:
+    def __init__(self, folder: Path, seconds: float, safe_point: SafePoint) -> None:
         self.path = folder / LAST
         self.seconds = seconds
+        self.safe_point = safe_point
         self.saved = time.monotonic()
         self.random_states: dict[str, Any] | None = None
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # over Lightning's own handler, which would leave with exit code 0, as if all were done
+        self.safe_point.install()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # after an epoch's last batch its end is near, and must not be lost
+        if not (trainer.is_last_batch or trainer.global_step == trainer.max_steps) and self._told_to_stop(trainer):
+            self._save(trainer, pl_module)
+            self.safe_point.pass_on()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if time.monotonic() - self.saved < self.seconds:
+        stop = self._told_to_stop(trainer)
+        if stop or time.monotonic() - self.saved >= self.seconds:
+            self._save(trainer, pl_module)
+        if stop:
+            self.safe_point.pass_on()
+
+    def _told_to_stop(self, trainer: Trainer) -> bool:
+        """Whether any of the processes was: a checkpoint is written by all of them together."""
+        return trainer.strategy.reduce_boolean_decision(bool(self.safe_point.waiting), all=False)
+
+    def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not all(bool(torch.isfinite(weights).all()) for weights in pl_module.parameters()):
             return
-        temporary = self.path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
-        temporary.replace(self.path)
+        temporary = self.path.with_name(f".{LAST}")
+        try:
+            trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                _put_in_place(temporary, self.path)
+        finally:
+            # half a checkpoint on a full disk would only keep it full
+            temporary.unlink(missing_ok=True)
         self.saved = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,6 +113,28 @@ def _flat(state: tuple[Any, ...]) -> list[Any]:
     return [version, *internal, gauss]
 
 
+def _put_in_place(new: Path, path: Path) -> None:
+    """Rename a checkpoint over the last one; at every moment `SUMS` holds the checksum of the one that is there."""
+    sums = path.with_name(SUMS)
+    known = sums.read_text().split()[-1:] if sums.exists() else []
+    temporary = sums.with_name(f".{SUMS}")
+    temporary.write_text("\n".join([*known, file_sha256(new)]))
+    temporary.replace(sums)
+    new.replace(path)
+
+
+def whole_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint to go on from, if there is one and it is what was written; a damaged one counts for nothing."""
+    path, sums = folder / LAST, folder / SUMS
+    if not path.exists():
+        return None
+    if sums.exists() and file_sha256(path) not in sums.read_text().split():
+        log.warning("%s: damaged (its checksum is another); the training starts anew", path)
+        path.unlink()
+        return None
+    return path
+
+
 def fit(
     module: LightningModule,
     data: LightningDataModule,
@@ -97,13 +153,14 @@ def fit(
     torch.set_num_threads(available_threads(options["threads"]))
     torch.set_float32_matmul_precision("high")
     seed_everything(seed)
+    safe_point = SafePoint()
     trainer = Trainer(
         accelerator=accelerator_kind(options["accelerator"]),
         devices=options["devices"],
         precision=precision,  # type: ignore[arg-type]
         deterministic=options["deterministic"],
         logger=[CSVLogger(folder, name="", version="log"), *loggers],
-        callbacks=[LastState(folder, options["checkpoint_seconds"]), Progress(title), *(callbacks or [])],
+        callbacks=[LastState(folder, options["checkpoint_seconds"], safe_point), Progress(title), *(callbacks or [])],
         # where a job is requeued, our own checkpoint is the one to go on from, not Lightning's hpc_ckpt_*
         plugins=[LightningEnvironment()],
         profiler=_profiler(options["profiler"], Path(settings["artifacts"]) / "logs", title),
@@ -114,10 +171,11 @@ def fit(
         limit_val_batches=0,
         **limits,  # type: ignore[arg-type]
     )
-    last = folder / LAST
-    if last.exists():
+    last = whole_checkpoint(folder)
+    if last is not None:
         log.info("%s: going on from %s", title, last)
-    trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    with safe_point:
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     return trainer
 
 

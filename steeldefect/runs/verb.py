@@ -1,10 +1,10 @@
 """How a verb is started: Hydra composes the config, a user's error ends in one message and exit code 2."""
 
+import functools
 import logging
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from steeldefect.runs.errors import Held, UserError
+from steeldefect.runs.errors import Held, UserError, explained
+from steeldefect.runs.signals import Interrupted, stoppable
 from steeldefect.runs.sweep import put_off
 
 log = logging.getLogger(__name__)
@@ -23,26 +24,20 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 def verb(config_name: str, conf: Path = CONF) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Decorate a task `(cfg) -> None` of `experiments/`; its config is `<conf>/<config_name>.yaml`.
 
-    In a sweep an error is logged when it happens, the other cells go on, and Hydra exits with 1 at the end. `--info`
-    alone lists the choices; a misspelt key, group or choice is answered with the nearest one.
+    In a sweep an error is logged when it happens, the other cells go on, and Hydra exits with 1 at the end. A signal
+    that asks to stop ends the whole sweep with 128 + its number, after a checkpoint. `--info` alone lists the choices; a
+    misspelt key, group or choice is answered with the nearest one.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         # absolute, since Hydra would look beside this file
         @hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)
         def run(cfg: DictConfig) -> None:
-            sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
-            try:
-                task(cfg)
-            except UserError as error:
-                if sweeping and isinstance(error, Held) and put_off(partial(task, cfg)):
-                    log.warning("%s. The sweep goes on and comes back to it", error)
-                    return
-                log.error("%s", error)
-                if sweeping or os.environ.get("HYDRA_FULL_ERROR") == "1":
-                    raise
-                sys.exit(2)
+            # once more, for cells that a launcher runs in processes of their own
+            with stoppable():
+                _run(task, cfg)
 
+        @functools.wraps(task)
         def main() -> None:
             from steeldefect.runs.choices import hint, show_choices
 
@@ -50,7 +45,11 @@ def verb(config_name: str, conf: Path = CONF) -> Callable[[Callable[[DictConfig]
                 show_choices(conf, config_name)
                 return
             try:
-                run()
+                with stoppable():
+                    run()
+            except Interrupted as stop:
+                log.warning("stopped by %s; the same command again goes on from here", stop.signal)
+                raise
             except SystemExit as stop:
                 # Hydra has shown its own message; what it raised is the context of its exit
                 said = hint(stop.__context__)
@@ -61,3 +60,23 @@ def verb(config_name: str, conf: Path = CONF) -> Callable[[Callable[[DictConfig]
         return main
 
     return decorate
+
+
+def _run(task: Callable[[DictConfig], Any], cfg: DictConfig) -> None:
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        task(cfg)
+    except Exception as error:
+        if sweep and isinstance(error, Held) and put_off(functools.partial(task, cfg)):
+            log.warning("%s. The sweep goes on and comes back to it", error)
+            return
+        known = error if isinstance(error, UserError) else explained(error, cfg.get("artifacts"))
+        if known is None:
+            # a sweep would show it at its very end alone
+            if sweep:
+                log.error("%s: %s", type(error).__name__, error)
+            raise
+        log.error("%s", known)
+        if sweep or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise known from error
+        sys.exit(2)

@@ -17,7 +17,14 @@ from steeldefect.runs.sweep import SweepPosition, position, put_off, sweep_size
 
 def config(params: dict | None, *overrides: str, number: int = 0):
     return OmegaConf.create(
-        {"hydra": {"sweeper": {"params": params}, "overrides": {"task": list(overrides)}, "job": {"num": number}}}
+        {
+            "hydra": {
+                "sweeper": {"params": params},
+                "overrides": {"task": list(overrides)},
+                "job": {"num": number},
+                "sweep": {"dir": "."},
+            }
+        }
     )
 
 
