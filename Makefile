@@ -43,7 +43,7 @@ demo: CLASSIFIERS := mobilenet_v2,small_cnn,resnet19
 demo: table3 ## the whole comparison on the embedded rendered data set, in minutes
 
 test: $(STAMP) ## run the tests
-	.venv/bin/python -m pytest --cov --cov-report=term:skip-covered
+	.venv/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(STAMP) ## ruff and mypy
 	.venv/bin/ruff check .

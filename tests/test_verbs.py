@@ -229,4 +229,4 @@ def test_the_audit_on_trial_leaves_tables_and_their_command(tmp_path: Path) -> N
     assert "| periodic | 24 |" in text and "python experiments/validate_audit.py" in text
     assert len((output / "growth.csv").read_text().splitlines()) == 5
     refused = verb("validate_audit", tmp_path / "artifacts", *small[:-2], "trials.sizes=[500]", f"output={output}")
-    assert refused.returncode == 2 and "trials.sizes=[500]" in refused.stderr
+    assert refused.returncode == 2 and "trials.sizes=[500]" in refused.stdout

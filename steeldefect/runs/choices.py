@@ -32,7 +32,10 @@ def hint(error: BaseException | None) -> str:
 
 
 def groups(conf: Path, config_name: str) -> dict[str, str | None]:
-    """The config groups of a verb with the choice made where nothing is said; the verb's own file comes last."""
+    """The config groups of a verb with the choice made where nothing is said; the verb's own file comes last.
+
+    A group that stands at another place of the config keeps it: `classifier@quality.classifier`.
+    """
     found: dict[str, str | None] = {}
     file = OmegaConf.load(conf / f"{config_name}.yaml")
     assert isinstance(file, DictConfig)
@@ -41,7 +44,7 @@ def groups(conf: Path, config_name: str) -> dict[str, str | None]:
             found |= groups(conf, item) if item != "_self_" else {}
             continue
         for key, choice in item.items():
-            found[str(key).split()[-1].partition("@")[0]] = choice
+            found[str(key).split()[-1]] = choice
     return found
 
 
@@ -51,7 +54,7 @@ def show_choices(conf: Path, config_name: str) -> None:
     if chosen:
         table = Table("group", "choices (the default in brackets)", title="config groups: group=choice", box=None)
         for group, choice in chosen.items():
-            names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+            names = sorted(path.stem for path in (conf / group.partition("@")[0]).glob("*.yaml"))
             table.add_row(group, " ".join(rf"\[{name}]" if name == choice else name for name in names))
         console.print(table)
     table = Table(title="keys: key=value", box=None)
@@ -73,7 +76,8 @@ def _files(conf: Path, config_name: str, chosen: dict[str, str | None]) -> Itera
         yield conf / "base.yaml", ""
     for group, choice in chosen.items():
         if choice is not None:
-            yield conf / group / f"{choice}.yaml", f"{group}."
+            folder, _, place = group.partition("@")
+            yield conf / folder / f"{choice}.yaml", f"{place or folder}."
 
 
 def keys_of(file: Path, prefix: str) -> Iterator[tuple[str, str, str]]:

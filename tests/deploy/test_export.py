@@ -56,7 +56,7 @@ def test_both_files_give_the_same_probabilities_for_any_batch(exported: Exported
 def test_predictions_of_the_file_are_those_of_the_record(exported: Exported) -> None:
     """predictions.csv was written by the cell itself; classes and logits' softmax come back from the file."""
     rows = (exported.store.folder("cells", exported.record["id"]) / "predictions.csv").read_text().splitlines()[1:]
-    logits = torch.tensor([[float(x) for x in row.split(",")[3:]] for row in rows])
+    logits = torch.tensor([[float(x) for x in row.split(",")[4:]] for row in rows])
     images, *_ = sample(exported.store, exported.record, None, 32, None)
     found = load_model(exported.onnx).probabilities(images)
     # the record may have been computed in bf16

@@ -43,7 +43,14 @@ def test_info_lists_groups_choices_and_what_the_files_say_of_each_key(capsys: py
     show_choices(CONF, "report")
     shown = capsys.readouterr().out
     assert "[edcgan]" in shown and "dcgan" in shown
-    for key in ("source", "grid.replicates", "replicate", "gan.optimizer.lr", "classifier.width"):
+    for key in (
+        "source",
+        "grid.replicates",
+        "replicate",
+        "gan.optimizer.lr",
+        "classifier.width",
+        "quality.classifier.name",
+    ):
         assert any(line.split()[:1] == [key] for line in shown.splitlines()), key
     assert not any(line.strip().startswith("hydra.") for line in shown.splitlines())
 
