@@ -48,7 +48,7 @@
     all("li[data-classifier], figure[data-mix], details[data-mix]").forEach((each) => {
       each.hidden = !shown(each.dataset.mix, each.dataset.classifier);
     });
-    all(".plot").forEach(draw);
+    drawn.forEach(draw);
   };
   all("#filter input").forEach((box) => box.addEventListener("change", () => {
     off[box.dataset.toggle][box.checked ? "delete" : "add"](box.value);
@@ -56,7 +56,8 @@
     say(`${box.value} ${box.checked ? "shown" : "hidden"}`);
   }));
 
-  // charts
+  // charts, each drawn when it comes near the screen: some pages hold dozens
+  const drawn = new Set();
   const specs = new Map(all(".plot").map((div) => [div, JSON.parse(document.getElementById(`spec-${div.dataset.spec}`).textContent)]));
   const traceShown = (trace) => {
     if (trace.meta && off.classifier.has(trace.meta.classifier)) return null;
@@ -75,11 +76,18 @@
       font: { color: colour("--ink"), family: "system-ui, sans-serif", size: 12 }, margin: { l: 50, r: 10, t: 10, b: 45 },
       xaxis: axis(spec.layout.xaxis), yaxis: axis(spec.layout.yaxis), legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" } };
     const traces = spec.data.map(traceShown).filter(Boolean);
+    drawn.add(div);
     return Plotly.react(div, traces, layout, { displayModeBar: false, responsive: true });
   }
-  all(".plot").forEach(draw);
-  const redraw = () => all(".plot").forEach((div) => draw(div).then(() => Plotly.Plots.resize(div)));
-  ["(prefers-color-scheme: dark)", "print"].forEach((query) => matchMedia(query).addEventListener("change", redraw));
+  const near = new IntersectionObserver((seen) => seen.filter((each) => each.isIntersecting).forEach((each) => {
+    near.unobserve(each.target);
+    draw(each.target);
+  }), { rootMargin: "600px" });
+  all(".plot").forEach((div) => near.observe(div));
+  const redraw = (divs) => divs.forEach((div) => draw(div).then(() => Plotly.Plots.resize(div)));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw([...drawn]));
+  // on paper all of them, in its colours
+  matchMedia("print").addEventListener("change", (event) => redraw(event.matches ? all(".plot") : [...drawn]));
 
   // from a figure to its records
   const open = (ids) => {
