@@ -99,7 +99,7 @@ def cost_charts(arms: Arms, costs: Mapping[str, Mapping[str, float]]) -> list[Ch
         }
         axes = {"xaxis": {"title": name, **_log_axis(list(values.values()))}, "yaxis": {"title": "accuracy, %"}}
         charts += _chart(
-            f"cost-{len(charts)}-{arms.group.slug}", f"Accuracy against {name}", lines, axes, mode="markers"
+            f"cost-{len(charts)}-{arms.group.slug}", f"Accuracy against {name}", lines, axes, mode="markers+text"
         )
     return charts
 

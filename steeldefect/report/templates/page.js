@@ -65,7 +65,7 @@
     const kept = trace.customdata.map((mix, i) => [mix, i]).filter(([mix]) => !off.mix.has(mix)).map(([, i]) => i);
     const pick = (values) => kept.map((i) => values[i]);
     const error = trace.error_y;
-    return { ...trace, x: pick(trace.x), y: pick(trace.y), customdata: pick(trace.customdata),
+    return { ...trace, x: pick(trace.x), y: pick(trace.y), customdata: pick(trace.customdata), text: trace.text && pick(trace.text),
       error_y: { ...error, array: pick(error.array), arrayminus: pick(error.arrayminus) } };
   };
   function draw(div) {
