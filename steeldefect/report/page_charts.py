@@ -39,7 +39,7 @@ class Point(NamedTuple):
 def share_charts(arms: Arms) -> list[Chart]:
     """Accuracy and AP (paper) over the synthetic share, a line a classifier (paper: Table 3)."""
     shares = sorted(drawn_shares(arms).items(), key=lambda item: item[1])
-    ticks = {"tickvals": [100 * share for _, share in shares]}
+    ticks: dict[str, Any] = {"tickvals": [100 * share for _, share in shares]}
     ticks |= {"ticktext": [f"{100 * share:g} %<br>{escape(mix)}" for mix, share in shares]}
     charts = []
     for metric in ("accuracy", "mean_pr"):
@@ -70,7 +70,7 @@ def low_data_chart(family: Sequence[Arms]) -> list[Chart]:
             lines[name] = [
                 Point(arms.group.real_per_class, _found(arms, classifier, mix, "accuracy"), mix) for arms in own
             ]
-    axes = {"xaxis": {"title": "real images a class", "type": "log"}, "yaxis": {"title": "accuracy, %"}}
+    axes: dict[str, Any] = {"xaxis": {"title": "real images a class", "type": "log"}, "yaxis": {"title": "accuracy, %"}}
     ticks = sorted({arms.group.real_per_class for arms in family if arms.group.real_per_class})
     axes["xaxis"] |= {"tickvals": ticks, "ticktext": [str(k) for k in ticks]}
     slug = "-".join(["low-data", *map(str, family[0].group[:5])])
@@ -86,12 +86,12 @@ def cost_charts(arms: Arms, costs: Mapping[str, Mapping[str, float]]) -> list[Ch
             own = [record["cost"] for record in arms.arm(classifier, mix).trained.values()]
             seconds = [cost["seconds"] + cost.get("seconds_initial", 0) for cost in own if "seconds" in cost]
             known = [cost["parameters"] for cost in own if "parameters" in cost]
-            for name, values in zip(measures, (seconds, known), strict=True):
-                if values:
-                    measures[name][classifier, mix] = float(np.mean(values))
+            for name, of_runs in zip(measures, (seconds, known), strict=True):
+                if of_runs:
+                    measures[name][classifier, mix] = float(np.mean(of_runs))
     for name, by_classifier in costs.items():
         measures[name] = {(c, mix): value for c, value in by_classifier.items() for mix in arms.mixes}
-    charts = []
+    charts: list[Chart] = []
     for name, values in measures.items():
         lines = {
             c: [Point(values.get((c, mix)), _found(arms, c, mix, "accuracy"), mix) for mix in arms.mixes]
