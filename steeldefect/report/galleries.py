@@ -30,7 +30,8 @@ def training_images(record: Record, artifacts: Path) -> tuple[np.ndarray, np.nda
 
     Of the rendered data set all images, where its split is not at hand.
     """
-    table = artifacts / "splits" / str(record["ids"].get("split")) / "split.csv"
+    ids = record.get("ids", {})
+    table = artifacts / "splits" / str(ids.get("split")) / "split.csv"
     rows = _rows(table) if table.is_file() else []
     training = {row["image"] for row in rows if row["part"] == "train"}
     if record["dataset"] == "rendered":
@@ -40,7 +41,7 @@ def training_images(record: Record, artifacts: Path) -> tuple[np.ndarray, np.nda
             kept = np.array([not rows or name in training for name in found.names])
             # the array may lie in the temporary folder
             return np.array(found.images[kept]), found.labels[kept]
-    array = artifacts / "cache" / f"{record['ids'].get('dataset')}.npy"
+    array = artifacts / "cache" / f"{ids.get('dataset')}.npy"
     if not (array.is_file() and rows):
         return None
     # the array's own order: by class, then by name
