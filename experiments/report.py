@@ -54,7 +54,7 @@ def main(cfg: DictConfig) -> None:
         show(table.rich())
     for line in report.skipped:
         log.warning("left out: %s", line)
-    log.info("report: %s", output / "report.md")
+    log.info("report: %s%s", output / "report.md", f" and {output / 'page.html'}" if cfg.figures else "")
 
 
 if __name__ == "__main__":

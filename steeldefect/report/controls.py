@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from steeldefect.report.arms import Arms
-from steeldefect.report.tables import CONTROLS, TITLES, Entry, Table, contrasted, shortfall
+from steeldefect.report.tables import CONTROLS, TITLES, Entry, Table, contrasted, entry
 
 
 def controls_table(arms: Arms, classifier: str, mixes: Sequence[str], metric: str) -> Table:
@@ -11,13 +11,13 @@ def controls_table(arms: Arms, classifier: str, mixes: Sequence[str], metric: st
     controls = [arm for arm in CONTROLS if arm in mixes]
     rows = []
     for mix in mixes:
-        entries = [Entry(arms.estimate(classifier, mix, metric), "", False, *shortfall(arms, [(classifier, mix)]))]
+        entries = [entry(arms, [(classifier, mix)], arms.estimate(classifier, mix, metric))]
         for control in controls:
             if not contrasted(mix, control):
                 entries.append(Entry(None))
                 continue
             found = arms.difference(classifier, mix, control, metric)
-            entries.append(Entry(found, "", True, *shortfall(arms, [(classifier, mix), (classifier, control)])))
+            entries.append(entry(arms, [(classifier, mix), (classifier, control)], found))
         rows.append((mix, tuple(entries)))
     title = f"Arms and controls: {TITLES[metric]}, {classifier}, percent"
     return Table(title, metric, arms.group, "arm", (TITLES[metric], *(f"- {arm}" for arm in controls)), tuple(rows))

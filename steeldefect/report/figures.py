@@ -38,7 +38,7 @@ def save(figure: Figure, path: Path) -> None:
 
 def share_figure(arms: Arms, path: Path) -> bool:
     """Accuracy and AP (paper) over the synthetic share, a line a classifier, with intervals; False: nothing trained."""
-    shares = {record["mix"]: record["synthetic_share"] for record in arms.records if _drawn(record)}
+    shares = drawn_shares(arms)
     drawn = [c for c in arms.classifiers if any(arms.arm(c, mix).trained for mix in shares)]
     if not drawn:
         return False
@@ -60,9 +60,10 @@ def share_figure(arms: Arms, path: Path) -> bool:
     return True
 
 
-def _drawn(record: Mapping[str, object]) -> bool:
-    # controls such as `shuffled` have a share too, but are no point of this curve
-    return record.get("synthetic_share") is not None and str(record["mix"]).startswith("org")
+def drawn_shares(arms: Arms) -> dict[str, float]:
+    """Synthetic share by mix; controls such as `shuffled` have one too, but are no point of its curve."""
+    shares = {str(record["mix"]): record.get("synthetic_share") for record in arms.records}
+    return {mix: share for mix, share in shares.items() if share is not None and mix.startswith("org")}
 
 
 def _share_line(

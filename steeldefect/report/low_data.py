@@ -18,7 +18,7 @@ from steeldefect.report.arms import Arms, Group, Missing, paired_runs
 from steeldefect.report.collect import Record
 from steeldefect.report.figures import COLOURS, MARKERS, STYLE, save
 from steeldefect.report.statistics import Estimate, Run, estimate
-from steeldefect.report.tables import BASELINE, TITLES, Entry, Table, group_columns, number, shortfall
+from steeldefect.report.tables import BASELINE, TITLES, Entry, Table, entry, group_columns, number, shortfall
 
 POSITIVE = "real_extra"  # real images in the place of the bank's: the positive control
 METRICS = ("accuracy", "mean_pr")
@@ -155,12 +155,12 @@ def _k(arms: Arms) -> float:
 
 
 def _entry(arms: Arms, classifier: str, mix: str, metric: str) -> Entry:
-    return Entry(arms.estimate(classifier, mix, metric), "", False, *shortfall(arms, [(classifier, mix)]))
+    return entry(arms, [(classifier, mix)], arms.estimate(classifier, mix, metric))
 
 
 def _difference(arms: Arms, classifier: str, mix: str, metric: str) -> Entry:
-    short = shortfall(arms, [(classifier, mix), (classifier, BASELINE)])
-    return Entry(arms.difference(classifier, mix, BASELINE, metric), "", True, *short)
+    of = [(classifier, mix), (classifier, BASELINE)]
+    return entry(arms, of, arms.difference(classifier, mix, BASELINE, metric))
 
 
 def exchange_table(family: Sequence[Arms]) -> ExchangeTable:
@@ -231,8 +231,7 @@ def low_data_figure(family: Sequence[Arms], path: Path) -> bool:
     """Accuracy by real images a class, a panel an augmentation, a line a classifier and mix; False: nothing trained."""
     drawn = [arms for arms in family if arms.group.real_per_class]
     augments = sorted({arms.group.augment for arms in drawn}, reverse=True)
-    lines = sorted({(c, mix) for arms in drawn for c in arms.classifiers for mix in arms.mixes})
-    lines = [line for line in lines if any(arms.arm(*line).trained for arms in drawn)]
+    lines = drawn_lines(drawn)
     if not lines:
         return False
     ks = sorted({_k(arms) for arms in drawn})
@@ -260,6 +259,12 @@ def low_data_figure(family: Sequence[Arms], path: Path) -> bool:
         figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False)
         save(figure, path)
     return True
+
+
+def drawn_lines(family: Sequence[Arms]) -> list[tuple[str, str]]:
+    """Classifier and mix of every arm that trained in one of these groups."""
+    lines = sorted({(c, mix) for arms in family for c in arms.classifiers for mix in arms.mixes})
+    return [line for line in lines if any(arms.arm(*line).trained for arms in family)]
 
 
 def _line(panel: Axes, own: Sequence[Arms], line: tuple[str, str], look: tuple[int, int], aside: float) -> None:

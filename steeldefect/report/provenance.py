@@ -27,45 +27,54 @@ class Shown(Protocol):
 
 KEPT = "<!-- Written by hand below; kept when the report is written again. -->"
 SHOWN_COMMANDS = 12
+CELL_COLUMNS = ("cell", "classifier", "mix", "gan", "replicate", "schedule", "updates", "accuracy", "split", "bank")
 
 
 def provenance(collection: Collection) -> str:
-    records = collection.records
-    trained = sum(record["trained"] for record in records)
-    lines = [
-        "## Provenance\n",
-        f"- {len(records)} cells, {trained} trained, {len(records) - trained} not trained; "
-        f"{len(collection.tested)} with predictions.",
-        f"- {hours(records)}",
-        f"- Machines: {'; '.join(_all(_environment(record, 'machine') for record in records))}; "
-        f"device {', '.join(_all(_environment(record, 'device') for record in records))}; "
-        f"precision {', '.join(_all(_environment(record, 'precision') for record in records))}.",
-        f"- Versions: torch {', '.join(_all(_environment(record, 'torch') for record in records))}; "
-        f"python {', '.join(_all(_environment(record, 'python') for record in records))}.",
-        f"- Commits: {', '.join(commits(records))}; recipe {', '.join(_all(record['recipe'] for record in records))}.",
-        f"- Test images that show the surface of a training image: {_overlap(records)}.",
-        f"- Data sets: {', '.join(_all(_data(record) for record in records))}.",
-        "",
-        *_commands(records),
-    ]
+    lines = ["## Provenance\n", *(f"- {fact}" for fact in facts(collection)), "", *_commands(collection.records)]
     if collection.skipped:
         lines += [f"**{len(collection.skipped)} records could not be read and are left out:**\n"]
         lines += [f"- {line}" for line in collection.skipped]
     return "\n".join(lines) + "\n"
 
 
+def facts(collection: Collection) -> list[str]:
+    """How many cells, hours, machines, versions, commits, data sets; a sentence each."""
+    records = collection.records
+    trained = sum(record["trained"] for record in records)
+    return [
+        f"{len(records)} cells, {trained} trained, {len(records) - trained} not trained; "
+        f"{len(collection.tested)} with predictions.",
+        f"{hours(records)}",
+        f"Machines: {'; '.join(_all(_environment(record, 'machine') for record in records))}; "
+        f"device {', '.join(_all(_environment(record, 'device') for record in records))}; "
+        f"precision {', '.join(_all(_environment(record, 'precision') for record in records))}.",
+        f"Versions: torch {', '.join(_all(_environment(record, 'torch') for record in records))}; "
+        f"python {', '.join(_all(_environment(record, 'python') for record in records))}.",
+        f"Commits: {', '.join(commits(records))}; recipe {', '.join(_all(record['recipe'] for record in records))}.",
+        f"Test images that show the surface of a training image: {_overlap(records)}.",
+        f"Data sets: {', '.join(_all(_data(record) for record in records))}.",
+    ]
+
+
 def cells_table(collection: Collection) -> str:
     """One line a cell: what it is, what it stands on."""
-    columns = ("cell", "classifier", "mix", "gan", "replicate", "schedule", "updates", "accuracy", "split", "bank")
-    lines = ["## Cells\n", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-    for record in collection.records:
+    lines = ["## Cells\n", f"| {' | '.join(CELL_COLUMNS)} |", f"|{' --- |' * len(CELL_COLUMNS)}"]
+    lines += [f"| {' | '.join(row)} |" for row in cell_rows(collection.records)]
+    return "\n".join(lines) + "\n"
+
+
+def cell_rows(records: Iterable[Record]) -> list[tuple[str, ...]]:
+    """As `CELL_COLUMNS`, one a cell."""
+    rows = []
+    for record in records:
         updates = record.get("updates", {})
         shown = f"{100 * record['metrics']['accuracy']:.1f}" if record["trained"] else "not trained"
         values = [record["id"], record["classifier"], record["mix"], record["gan"], record["replicate"]]
         values += [", ".join(record["schedules"]), " + ".join(str(updates[phase]) for phase in updates), shown]
         values += [record["ids"].get("split") or "", record["ids"].get("bank") or ""]
-        lines.append(f"| {' | '.join(str(value) for value in values)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(tuple(str(value) for value in values))
+    return rows
 
 
 def hours(records: Sequence[Record]) -> str:
@@ -92,14 +101,19 @@ def commits(records: Sequence[Record]) -> list[str]:
     return _all([*(_environment(record, "commit") for record in records), *(commit for commit in made if commit)])
 
 
-def _commands(records: Sequence[Record]) -> list[str]:
+def commands(records: Sequence[Record]) -> list[str]:
+    """Every command that made the records and the stages that they share, once."""
     found = [without_path(str(record["environment"].get("command", ""))) for record in records]
     found += [made.get("command", "") for record in records for made in record.get("upstream", {}).values()]
-    commands = _all(command for command in found if command)
-    if not commands:
+    return _all(command for command in found if command)
+
+
+def _commands(records: Sequence[Record]) -> list[str]:
+    found = commands(records)
+    if not found:
         return []
-    more = [f"# and {len(commands) - SHOWN_COMMANDS} more, in records.jsonl"] if len(commands) > SHOWN_COMMANDS else []
-    return ["Commands:\n", "```", *commands[:SHOWN_COMMANDS], *more, "```", ""]
+    more = [f"# and {len(found) - SHOWN_COMMANDS} more, in records.jsonl"] if len(found) > SHOWN_COMMANDS else []
+    return ["Commands:\n", "```", *found[:SHOWN_COMMANDS], *more, "```", ""]
 
 
 def _overlap(records: Sequence[Record]) -> str:

@@ -55,6 +55,8 @@ class Entry:
     signed: bool = False
     not_trained: int = 0
     absent: int = 0
+    of: tuple[tuple[str, str], ...] = ()  # classifier and mix of the arms behind it, its own first
+    records: tuple[str, ...] = ()  # the ids of their cells
 
     def text(self, gap: str = " ") -> str:
         """`97.4 [96.1, 98.2] n=3`, with what the grid holds beyond those runs."""
@@ -141,10 +143,10 @@ def table2(arms: Arms, mixes: Sequence[str], classifier: str = "mobilenet_v2") -
         theirs = printed.get(mix, {})
         paper = [theirs.get(name, "") for name in classes]
         mean = f"{np.mean([float(theirs[name]) for name in PAPER_ORDER]):.2f}" if theirs else ""
-        short = shortfall(arms, [(classifier, mix)])
         of_class = [arms.estimate(classifier, mix, "mean_pr", arms.classes.index(name)) for name in classes]
         ours = [*of_class, arms.estimate(classifier, mix, "mean_pr")]
-        rows.append((mix, tuple(Entry(o, p, False, *short) for o, p in zip(ours, [*paper, mean], strict=True))))
+        pairs = zip(ours, [*paper, mean], strict=True)
+        rows.append((mix, tuple(entry(arms, [(classifier, mix)], found, theirs) for found, theirs in pairs)))
     title = f"Table 2: {TITLES['mean_pr']} of each class by mix, {classifier}, percent"
     return Table(title, "mean_pr", arms.group, "mix", (*classes, "mean"), tuple(rows))
 
@@ -157,18 +159,13 @@ def table3(arms: Arms, classifiers: Sequence[str], mixes: Sequence[str], metric:
     for classifier in classifiers:
         theirs = printed.get(classifier, {})
         entries = [
-            Entry(
-                arms.estimate(classifier, mix, metric),
-                theirs.get(mix, ""),
-                False,
-                *shortfall(arms, [(classifier, mix)]),
-            )
+            entry(arms, [(classifier, mix)], arms.estimate(classifier, mix, metric), theirs.get(mix, ""))
             for mix in mixes
         ]
         for mix in others:
             found = arms.difference(classifier, mix, BASELINE, metric)
-            short = shortfall(arms, [(classifier, mix), (classifier, BASELINE)])
-            entries.append(Entry(found, _paper_difference(theirs, mix), True, *short))
+            of = [(classifier, mix), (classifier, BASELINE)]
+            entries.append(entry(arms, of, found, _paper_difference(theirs, mix)))
         rows.append((classifier, tuple(entries)))
     rows += _mean_row(arms, classifiers, mixes, metric, printed)
     columns = (*mixes, *(f"{mix} - {BASELINE}" for mix in others))
@@ -178,6 +175,16 @@ def table3(arms: Arms, classifiers: Sequence[str], mixes: Sequence[str], metric:
         else "Table 3: accuracy, percent"
     )
     return Table(title, metric, arms.group, "classifier", columns, tuple(rows))
+
+
+def entry(arms: Arms, of: Sequence[tuple[str, str]], found: Estimate | Missing, paper: str = "") -> Entry:
+    """The figure of one arm (classifier, mix), or of the difference of two, with what its grid lacks."""
+    return Entry(found, paper, len(of) > 1, *shortfall(arms, of), tuple(of), records_of(arms, of))
+
+
+def records_of(arms: Arms, of: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Ids of the cells of these arms, classifier and mix, trained or not."""
+    return tuple(r["id"] for pair in of for r in arms.records if (r["classifier"], r["mix"]) == pair)
 
 
 def shortfall(arms: Arms, of: Sequence[tuple[str, str]]) -> tuple[int, int]:
@@ -208,11 +215,12 @@ def _mean_row(
         if all(mix in printed.get(c, {}) for c in whole for mix in mixes)
         else {}
     )
-    entries = [Entry(estimate(list(means[mix].values())), theirs.get(mix, "")) for mix in mixes]
+    behind = {mix: records_of(arms, [(c, mix) for c in whole]) for mix in [*mixes, BASELINE]}
+    entries = [Entry(estimate(list(means[mix].values())), theirs.get(mix, ""), records=behind[mix]) for mix in mixes]
     for mix in others:
         paired = mean_of_runs([arms.differences(c, mix, BASELINE, metric) for c in whole])
         found = estimate(list(paired.values()), fraction=False) if paired else Missing("missing")
-        entries.append(Entry(found, _paper_difference(theirs, mix), signed=True))
+        entries.append(Entry(found, _paper_difference(theirs, mix), True, records=behind[mix] + behind[BASELINE]))
     return [(f"mean of {len(whole)}" if len(whole) < len(classifiers) else "mean", tuple(entries))]
 
 

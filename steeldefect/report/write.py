@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from steeldefect.report import galleries
-from steeldefect.report.arms import Arms, groups, study_records
+from steeldefect.report.arms import Arms, Group, groups, study_records
 from steeldefect.report.collect import Collection, write_committed
 from steeldefect.report.contrasts import COLUMNS, ContrastTable, contrast_tables, expected
 from steeldefect.report.contrasts import NOTE as CONTRASTS_NOTE
@@ -23,6 +23,7 @@ from steeldefect.report.low_data import (
     low_data_tables,
 )
 from steeldefect.report.low_data import NOTE as LOW_DATA_NOTE
+from steeldefect.report.page import write_page
 from steeldefect.report.provenance import Shown, cells_table, provenance, readme
 from steeldefect.report.tables import CONTROLS, LONG, SUMMARY, Table, summary, table2, table3, to_csv
 from steeldefect.runs.errors import UserError
@@ -80,7 +81,7 @@ def write_report(
     where: Mapping[str, Any] | None = None,
     figures: bool = True,
 ) -> Report:
-    """Writes report.md, tables, summary.csv, figures, records.jsonl and predictions.csv; with `study` its README.md.
+    """Writes report.md, tables, summary.csv, figures, page.html, records.jsonl and predictions.csv; with `study` README.md.
 
     `artifacts` is where banks and histories are looked for. The bytes follow from the records alone (figures: and from
     what of `artifacts` is at hand).
@@ -94,6 +95,7 @@ def write_report(
     (output / "figures").mkdir(parents=True, exist_ok=True)
     report = Report(skipped=collection.skipped)
     report.contrasts = contrast_tables(tables, grid.arms)
+    by_group: dict[Group, list[Shown]] = {}
     sections = [f"# Report{f': {study}' if study else ''}\n\n{NOTE}"]
     for arms in tables:
         own3, own2 = _tables(arms, grid)
@@ -102,7 +104,7 @@ def write_report(
         report.table2 += own2
         report.controls += controls
         contrasts = [table for table in report.contrasts if table.group == arms.group]
-        shown: list[Shown] = [*own3, *own2, *controls, *contrasts]
+        shown = by_group[arms.group] = [*own3, *own2, *controls, *contrasts]
         sections += [f"## {arms.group.title}\n", *(f"### {table.title}\n\n{table.markdown()}\n" for table in shown)]
         sections += _figures(arms, grid, output, artifacts) if figures else []
     sections += _low_data(tables, grid, output, report, figures)
@@ -113,6 +115,8 @@ def write_report(
     (output / "summary.csv").write_text(to_csv(SUMMARY, summary(study or "all", tables)))
     (output / "report.md").write_text("\n".join([*sections, cells_table(collection)]))
     write_committed(collection, output)
+    if figures:
+        write_page(output, artifacts, collection, tables, by_group, report.low_data, study, NOTE)
     if study:
         readme(study, collection, tables, report.shown(study), output / "README.md")
     return report
