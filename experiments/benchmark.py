@@ -1,7 +1,6 @@
 """Ours against what one would write instead, in ratios: python experiments/benchmark.py parts=[roof,adversarial]"""
 
 import logging
-from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -21,8 +20,9 @@ def main(cfg: DictConfig) -> None:
         for row in bench.rows(part):
             ratio = "" if row.ratio is None else f", ratio {row.ratio:.3g}"
             log.info("%s: %.4g %s%s", row.name, row.ours, row.unit, ratio)
-    write_results(bench.output)
-    log.info("benchmark: %s", Path(bench.output) / "README.md")
+        # after each, so that a part that fails takes none with it
+        write_results(bench.output)
+    log.info("benchmark: %s", bench.output / "README.md")
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ class Counting(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if not _is_view(func):
+        if not _is_free(func):
             read = sum(_bytes(leaf) for leaf in tree_leaves((args, kwargs)))
-            written = sum(_bytes(leaf) for leaf in tree_leaves(out))
+            written = sum(_bytes(leaf) for leaf in tree_leaves(out if func._schema.returns else _mutated(func, args)))
             self.operations.append(Operation(*_flops(func.overloadpacket, args, kwargs or {}, out), read + written))
         return out
 
@@ -82,9 +82,19 @@ def _convolution(x: Tensor, weight: Tensor, out: Tensor, transposed: bool) -> in
     return conv_flop_count(list(x.shape), list(weight.shape), list(out.shape), transposed=transposed)
 
 
-def _is_view(func: Any) -> bool:
+def _mutated(func: Any, args: Any) -> list[Any]:
+    """The arguments that an operation without a result writes to (fused optimizers)."""
+    named = zip(func._schema.arguments, args, strict=False)
+    return [value for argument, value in named if argument.alias_info is not None and argument.alias_info.is_write]
+
+
+def _is_free(func: Any) -> bool:
+    """A view, or what touches no data at all."""
     aliases = [value.alias_info for value in func._schema.returns]
-    return func.overloadpacket in FREE or any(alias is not None and not alias.is_write for alias in aliases)
+    # prim: what fake tensors ask each other
+    if func.namespace == "prim" or func.overloadpacket in FREE:
+        return True
+    return any(alias is not None and not alias.is_write for alias in aliases)
 
 
 def _bytes(leaf: Any) -> int:

@@ -5,7 +5,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from steeldefect.bench.timing import Row, alternating
 from steeldefect.report.collect import Collection, collect, write_committed
 from steeldefect.runs.errors import UserError, require
 
+LAUNCH = Path(__file__).with_name("launch.py")
 KIB = 1024 if sys.platform == "darwin" else 1  # ru_maxrss is in KiB on Linux, in bytes on macOS
 
 
@@ -23,16 +23,16 @@ def run_verb(command: Sequence[str], log: Path, threads: int | None = None) -> t
     if threads is not None:
         environment |= {"OMP_NUM_THREADS": str(threads)}
     log.parent.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
+    told, script = log.with_suffix(".usage"), _script(command)
+    told.unlink(missing_ok=True)
     with log.open("wb") as file:
-        process = subprocess.Popen([sys.executable, *_script(command)], stdout=file, stderr=file, env=environment)
-        # wait4 alone tells the peak of this one child
-        _, status, usage = os.wait4(process.pid, 0)
-    seconds, process.returncode = time.perf_counter() - started, os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
+        launcher = [sys.executable, "-S", "-E", str(LAUNCH), str(told)]
+        subprocess.run([*launcher, sys.executable, *script], stdout=file, stderr=file, env=environment, check=True)
+    code, seconds, peak = told.read_text().split()
+    if code != "0":
         end = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-        raise UserError(f"python {' '.join(_script(command))}: exit code {process.returncode}\n{end}")
-    return seconds, usage.ru_maxrss / KIB / 1024
+        raise UserError(f"python {' '.join(script)}: exit code {code}\n{end}")
+    return float(seconds), int(peak) / KIB / 1024
 
 
 def _script(command: Sequence[str]) -> list[str]:

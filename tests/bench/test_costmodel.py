@@ -32,6 +32,11 @@ def test_bytes_are_those_of_inputs_and_outputs() -> None:
     assert counted(lambda: a.view(24).reshape(6, 4).t()).operations == []
     (row,) = [one for one in counted(lambda: a + b[:1].expand(4, 6)).operations if one.bytes]
     assert row.bytes == (24 + 6 + 24) * 4
+    weights, gradients, moments = (torch.ones(10) for _ in range(3))
+    update = torch.optim.SGD([weights], 0.1, momentum=0.9, fused=True)
+    weights.grad, update.state[weights]["momentum_buffer"] = gradients, moments
+    (fused,) = [one for one in counted(update.step).operations if one.bytes > 8]
+    assert fused.bytes == 10 * 4 * (3 + 3)  # the schema lets the gradients be written too
     (product,) = counted(lambda: a @ b.t()).operations
     assert (product.kind, product.flops) == ("matmul", 2 * 4 * 6 * 4)
 
@@ -47,7 +52,7 @@ def test_an_adversarial_step_counts_what_torch_counts_on_a_real_run(tiny: Compos
 
 
 def test_a_classifier_step_counts_what_torch_counts_on_a_real_run(tiny: Compose) -> None:
-    settings = plain(tiny("train_classifier", "classifier=resnet18", "optimizer.batch_size=2"))
+    settings = plain(tiny("train_classifier", "classifier=small_cnn", "optimizer.batch_size=8"))
     modelled = classifier_step(settings["classifier"], settings["optimizer"], 3, "32-true")
     step = bare_step(settings, 3, "32-true", CPU)
     step()

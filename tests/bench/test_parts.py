@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from steeldefect.bench.growth import growth_figure
 from steeldefect.bench.roof import at_the_roof
 from steeldefect.bench.timing import Row, alternating
 from steeldefect.bench.verbs import run_verb, write_copies
+from steeldefect.bench.write import write_results
 from steeldefect.gan.networks import build_generator
 from steeldefect.report.collect import collect
 from steeldefect.runs.errors import UserError
@@ -103,9 +105,9 @@ def test_what_does_not_fit_is_named(tiny: Compose, override: str, words: str) ->
         main.__wrapped__(tiny("benchmark", *SMALL, override))
 
 
-def test_nothing_measured_is_said(tiny: Compose, tmp_path: Path) -> None:
+def test_nothing_measured_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no part has been measured"):
-        main.__wrapped__(tiny("benchmark", *SMALL, "parts=[]", f"output={tmp_path / 'none'}"))
+        write_results(tmp_path)
 
 
 def test_a_verb_is_timed_with_the_peak_of_its_own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,11 +121,19 @@ def test_a_verb_is_timed_with_the_peak_of_its_own_process(tmp_path: Path, monkey
 
 def test_copies_of_records_are_so_many_runs(tmp_path: Path) -> None:
     source = ROOT / "tests" / "report" / "fixture" / "cells"
-    write_copies(source, 60, tmp_path / "records")
+    given = collect(source)
+    count = 2 * len(given.records)
+    write_copies(source, count, tmp_path / "records")
     found = collect(tmp_path / "records")
-    assert len(found.records) == 60 and not found.skipped and len(found.tested) > 50
-    keys = {tuple(str(r[k]) for k in ("classifier", "mix", "schedules", "replicate", "dataset")) for r in found.records}
-    assert len(keys) >= 24
+    assert len(found.records) == count and not found.skipped
+    assert len(found.tested) == 2 * len(given.tested) > 0
+    arms = ("classifier", "mix", "schedules", "augment", "dataset", "replicate")
+
+    def runs(records: list[dict[str, Any]]) -> set[str]:
+        return {str([record[key] for key in arms]) for record in records}
+
+    # each turn is made of replicates that no other has
+    assert len(runs(found.records)) == 2 * len(runs(given.records))
 
 
 def test_growth_is_drawn_by_axis(tmp_path: Path) -> None:
