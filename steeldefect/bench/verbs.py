@@ -83,10 +83,10 @@ def verb_rows(overrides: Sequence[str], options: Mapping[str, Any], work: Path) 
     return rows + measured("sweep_again", sweep, work, times)
 
 
-def sweep_command(given: Sequence[str], sweep: Mapping[str, Any], cells: int, *flags: str) -> list[str]:
+def sweep_command(given: Sequence[str], sweep: Mapping[str, Any], cells: int) -> list[str]:
     """The smallest cells that there are, one a replicate."""
     replicates = ",".join(map(str, range(cells)))
-    return ["train_classifier", "-m", *flags, f"replicate={replicates}", *given, *sweep["overrides"]]
+    return ["train_classifier", "-m", f"replicate={replicates}", *given, *sweep["overrides"]]
 
 
 def write_copies(source: Path, count: int, target: Path) -> None:

@@ -112,7 +112,7 @@ def test_the_verb_s_stages(tiny: Compose, capsys: pytest.CaptureFixture[str]) ->
     config = tiny("floor", *given, "device.tflops=1", "device.gbs=10")
     assert [cost.name for cost in stage_costs(plain(config))] == ["gan edcgan", "bank edcgan", "cell small_cnn"]
     main.__wrapped__(config)
-    assert "1 TFLOP/s, 10 GB/s" in capsys.readouterr().out
+    assert "1 TFLOP/s, 10 GB/s" in " ".join(capsys.readouterr().out.split())
     for override, words in {
         "device.tflops=0": "device.tflops=0: must be a number above 0",
         "device.gbs=null": "device.gbs=None",
