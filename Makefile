@@ -126,6 +126,13 @@ test-cluster: $(STAMP) ## a study on a real SLURM of one node (root, slurm-wlm a
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,slurm]'
 	STEELDEFECT_CLUSTER=1 .venv/bin/python -m pytest --no-cov -rs tests/cluster
 
+.PHONY: bench floor
+bench: $(STAMP) ## ours against what one would write instead, in ratios; on a machine that does nothing else
+	$(RUN)/benchmark.py output=experiments/results/bench $(ARGS)
+
+floor: $(STAMP) ## FLOPs, bytes, least hours of each stage (SCALE=paper ARGS='device.tflops=989 device.gbs=4800')
+	$(RUN)/floor.py scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
+
 clean: ## caches and logs; records, weights and what can be resumed stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .coverage build artifacts/logs artifacts/cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

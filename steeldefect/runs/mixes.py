@@ -118,8 +118,8 @@ def phase_updates(
     if given is None:
         return 0
     batch = settings["optimizer"]["batch_size"]
-    reference = math.ceil(_phase_images(real, ORG20, phase, None) / batch)
-    own = math.ceil(_phase_images(real, settings["mix"], phase, left) / batch)
+    reference = math.ceil(phase_images(real, ORG20, phase, None) / batch)
+    own = math.ceil(phase_images(real, settings["mix"], phase, left) / batch)
     batches = reference if schedule == "fixed_steps" else own
     if given["updates"] is None:
         return int(given["epochs"] * batches)
@@ -137,7 +137,7 @@ def judge_updates(settings: Mapping[str, Any], real: Sequence[int]) -> int:
     return sum(phase_updates(own, "fixed_steps", phase, real) for phase in ("initial", "retrain"))
 
 
-def _phase_images(real: Sequence[int], mix: Mapping[str, Any], phase: str, left: Sequence[int] | None) -> int:
+def phase_images(real: Sequence[int], mix: Mapping[str, Any], phase: str, left: Sequence[int] | None) -> int:
     originals = sum(real) if keeps_originals(mix) else 0
     if phase == "initial" and originals:
         return originals

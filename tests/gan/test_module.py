@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from steeldefect.data.datamodule import MixDataModule
 from steeldefect.gan import module as module_file
@@ -14,6 +13,7 @@ from steeldefect.runs.context import prepare
 from steeldefect.runs.training import LAST
 from tests.conftest import Compose
 from tests.gan.test_training import equal, run
+from tests.hot_path import HotPath
 
 # r1_every=2: the penalty falls on both sides of the stop, at steps that a count from zero would shift
 PLUS = ["gan=edcgan_plus", "gan.discriminator.r1_every=2", "gan.discriminator.spectral_norm=true"]
@@ -40,19 +40,6 @@ def test_a_run_stopped_and_resumed_equals_one_straight(tiny: Compose, tmp_path: 
         assert size < 3 * weights + 1e6
 
 
-class NoHostReads(TorchDispatchMode):
-    """Fails where a value is read off a tensor, which on a GPU waits for everything before it."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        assert func.overloadpacket not in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero), func
-        return func(*args, **(kwargs or {}))
-
-
-def test_host_reads_are_seen() -> None:
-    with pytest.raises(AssertionError, match="_local_scalar_dense"), NoHostReads():
-        int(torch.ones(3)[0])
-
-
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -68,7 +55,7 @@ def test_nothing_in_a_step_is_read_off_the_device(
     original = AdversarialModule.training_step
 
     def watched(self: AdversarialModule, batch: Any, batch_idx: int) -> None:
-        with NoHostReads():
+        with HotPath():
             original(self, batch, batch_idx)
         steps.append(batch_idx)
 

@@ -1,0 +1,143 @@
+"""How figures are taken, kept and shown; small real runs of the parts."""
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.benchmark import main
+from steeldefect.bench.adversarial import PlainGenerator
+from steeldefect.bench.growth import growth_figure
+from steeldefect.bench.roof import at_the_roof
+from steeldefect.bench.timing import Row, alternating
+from steeldefect.bench.verbs import run_verb, write_copies
+from steeldefect.bench.write import write_results
+from steeldefect.gan.networks import build_generator
+from steeldefect.report.collect import collect
+from steeldefect.runs.errors import UserError
+from steeldefect.runs.settings import plain
+from tests.conftest import ROOT, Compose
+
+SMALL = [
+    *("trainer=cpu", "bench.pairs=1", "bench.steps=1", "bench.classifier_steps=2", "bench.files=12"),
+    *("bench.classifiers=[small_cnn]", "bench.adversarial=[{image_size: 16, batch_size: 4}]"),
+    "bench.roof={batch: 2, maps: 8, channels: 8, matmul: 16, tries: 1}",
+]
+
+
+def test_sides_take_turns_and_the_ratio_is_the_median_over_pairs() -> None:
+    seconds = {"ours": iter([9.0, 1.0, 2.0, 1.0]), "other": iter([9.0, 3.0, 2.0, 8.0])}
+    order = []
+
+    def side(name: str) -> float:
+        order.append(name)
+        return next(seconds[name])
+
+    row = alternating("x", lambda: side("ours"), lambda: side("other"), 3)
+    assert row == Row("x", 1.0, 3.0, "s", 3.0)
+    assert order == ["ours", "other", "ours", "other", "other", "ours", "ours", "other"]
+
+
+def test_the_roof_of_a_step_is_the_mix_weighted_by_its_flops() -> None:
+    roof = {(kind, name): speed for name in ("float32", "bf16") for kind, speed in (("convolution", 10.0),)}
+    roof |= {("transposed", "float32"): 5.0, ("transposed", "bf16"): 20.0}
+    roof |= {("matmul", "float32"): 100.0, ("matmul", "bf16"): 100.0}
+    flops = {"convolution": 10.0, "transposed": 10.0, "matmul": 100.0}
+    assert at_the_roof(flops, roof, "32-true") == 1 + 2 + 1
+    assert at_the_roof(flops, roof, "bf16-mixed") == 1 + 0.5 + 1
+
+
+def test_the_plain_generator_is_ours_in_another_memory_format(tiny: Compose) -> None:
+    gan = plain(tiny("train_gan"))["gan"]
+    ours = build_generator(gan, 3).eval()
+    other = PlainGenerator(gan["image_size"], gan["latent_dim"], 3, gan["generator"]).eval()
+    other.load_state_dict(ours.state_dict())
+    z, labels = torch.randn(4, gan["latent_dim"]), torch.tensor([0, 1, 2, 0])
+    torch.testing.assert_close(ours(z, labels), other(z, labels))
+    assert other(z, labels).is_contiguous()
+
+
+def test_parts_are_measured_once_and_shown_together(tiny: Compose, tmp_path: Path) -> None:
+    output = tmp_path / "bench"
+
+    def run(*overrides: str) -> dict[str, dict[str, str]]:
+        main.__wrapped__(tiny("benchmark", *SMALL, f"output={output}", *overrides))
+        with (output / "summary.csv").open() as file:
+            return {row["name"]: row for row in csv.DictReader(file)}
+
+    first = run("parts=[adversarial,roof]")
+    assert list(first)[:2] == ["roof_convolution_float32", "roof_convolution_bf16"]
+    row, at_roof = first["adversarial_step_16"], first["adversarial_step_16_roof"]
+    assert list(row) == ["name", "ours", "other", "unit", "ratio"]
+    assert float(row["ratio"]) == pytest.approx(float(row["other"]) / float(row["ours"]), rel=0.01)
+    # one pair is no measurement, but the roof cannot be far below what was reached with it
+    assert 0 < float(at_roof["ratio"]) < 10
+
+    second = run("parts=[roof,adversarial,classifier,overhead]")
+    assert {name: second[name] for name in first} == first
+    assert {"classifier_step_small_cnn", "overhead_adversarial", "overhead_classifier"} < set(second)
+    text = (output / "README.md").read_text()
+    assert "| classifier_step_small_cnn |" in text and "at commit" in text
+
+    kept = output / "parts" / "adversarial.json"
+    changed = json.loads(kept.read_text()) | {"rows": [{**json.loads(kept.read_text())["rows"][0], "ours": 99.0}]}
+    kept.write_text(json.dumps(changed))
+    assert run("parts=[adversarial]")["adversarial_step_16"]["ours"] == "99"
+    assert run("parts=[adversarial]", "again=true")["adversarial_step_16"]["ours"] != "99"
+    kept.write_text(json.dumps(changed))
+    assert run("parts=[adversarial]", "bench.steps=2")["adversarial_step_16"]["ours"] != "99"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("parts=[rooff]", "parts=rooff: did you mean 'roof'"),
+        ("bench.pairs=0", "bench.pairs=0: must be"),
+        ("bench.classifiers=[vgg]", "bench.classifiers=vgg: "),
+    ],
+)
+def test_what_does_not_fit_is_named(tiny: Compose, override: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        main.__wrapped__(tiny("benchmark", *SMALL, override))
+
+
+def test_nothing_measured_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no part has been measured"):
+        write_results(tmp_path)
+
+
+def test_a_verb_is_timed_with_the_peak_of_its_own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    ballast = bytearray(os.urandom(1)) * (300 << 20)
+    seconds, peak = run_verb(["train_gan", "--help"], tmp_path / "log.txt")
+    assert 0 < seconds < 60 and 5 < peak < 300 and len(ballast)
+    with pytest.raises(UserError, match=r"status.py no_such_key=1: exit code 1"):
+        run_verb(["status", "no_such_key=1"], tmp_path / "log.txt")
+
+
+def test_copies_of_records_are_so_many_runs(tmp_path: Path) -> None:
+    source = ROOT / "tests" / "report" / "fixture" / "cells"
+    given = collect(source)
+    count = 2 * len(given.records)
+    write_copies(source, count, tmp_path / "records")
+    found = collect(tmp_path / "records")
+    assert len(found.records) == count and not found.skipped
+    assert len(found.tested) == 2 * len(given.tested) > 0
+    arms = ("classifier", "mix", "schedules", "augment", "dataset", "replicate")
+
+    def runs(records: list[dict[str, Any]]) -> set[str]:
+        return {str([record[key] for key in arms]) for record in records}
+
+    # each turn is made of replicates that no other has
+    assert len(runs(found.records)) == 2 * len(runs(given.records))
+
+
+def test_growth_is_drawn_by_axis(tmp_path: Path) -> None:
+    rows = [Row(f"growth_adversarial_batch_{n}", n / 100, None, "s", None) for n in (8, 16)]
+    assert growth_figure([*rows, Row("growth_study_cells_3", 4.0, None, "s", None)], tmp_path / "growth")
+    assert "<svg" in (tmp_path / "growth.svg").read_text()
+    assert not growth_figure([Row("roof_matmul_bf16", 1.0, None, "GFLOP/s", None)], tmp_path / "none")
