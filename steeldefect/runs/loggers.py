@@ -8,6 +8,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
+from steeldefect.runs.mixes import mix_name
+
 
 @contextlib.contextmanager
 def wandb_run(
@@ -34,7 +36,7 @@ def wandb_run(
         group=study,
         job_type=stage,
         tags=[tag for tag in tags if tag],
-        config=_shown(settings) | {"artifact": identifier},
+        config=_shown(settings, stage) | {"artifact": identifier},
         settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
         resume="allow",
         reinit="finish_previous",
@@ -63,10 +65,15 @@ def _prepare_environment(artifacts: Path) -> None:
         os.environ.setdefault(key, value)
 
 
-def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as W&B shows it: names of groups on top, so that its table can be filtered; no paths."""
-    groups = ("dataset", "split", "gan", "classifier", "schedule", "scale")
+def _shown(settings: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """The config as W&B shows it: names of groups on top, so that its table can be filtered; no paths.
+
+    A generator belongs to no mix, classifier or schedule, and bears no name of one.
+    """
+    groups = ["dataset", "split", "gan", "scale", *(["classifier", "schedule"] if stage != "gan" else [])]
     names = {f"{group}_name": settings[group]["name"] for group in groups}
+    if stage != "gan":
+        names["mix_name"] = mix_name(settings["mix"])
     return names | public(settings)
 
 

@@ -169,6 +169,8 @@ def fit(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         limit_val_batches=0,
+        # the modules log rarely, and what they log is wanted: also at an end that is no multiple of 50 updates
+        log_every_n_steps=1,
         **limits,  # type: ignore[arg-type]
     )
     last = whole_checkpoint(folder)
