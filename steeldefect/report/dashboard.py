@@ -24,7 +24,7 @@ CAVEAT = (
 )
 
 
-def workspace(project: str, entity: str, where: Mapping[str, str]) -> workspaces.Workspace:
+def workspace(project: str, entity: str, where: dict[str, str]) -> workspaces.Workspace:
     """Panels by mix, classifier and seed, curves, sample sheets over time; `where`: the `SHOWN` keys with their values."""
     cells = [_bars(metric, key) for metric in MEASURES for key in COMPARED]
     return workspaces.Workspace(
@@ -50,7 +50,7 @@ def workspace(project: str, entity: str, where: Mapping[str, str]) -> workspaces
 
 
 def report(
-    project: str, entity: str, where: Mapping[str, str], mixes: Sequence[str], classifiers: Sequence[str]
+    project: str, entity: str, where: dict[str, str], mixes: Sequence[str], classifiers: Sequence[str]
 ) -> reports.Report:
     """Each classifier over the mixes, then each mix over the classifiers, then the generators."""
     sections: list[Any] = [

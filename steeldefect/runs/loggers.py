@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
+from steeldefect.runs import ranks
 from steeldefect.runs.mixes import mix_name
 
 
@@ -18,10 +19,10 @@ def wandb_run(
     """Loggers for one artifact: none under logger=csv, else one W&B run (group = study, job_type = stage).
 
     The run's id is the artifact's, so a resumed try goes on in the same run. A failure is shown as one (exit code 1);
-    without `finish`, the next cell of the process would be logged into this run.
+    without `finish`, the next cell of the process would be logged into this run. Under trainer=ddp only process 0 has it.
     """
     options = settings["logger"]
-    if not options["wandb"]:
+    if not options["wandb"] or ranks.here().rank:
         yield []
         return
     _prepare_environment(Path(settings["artifacts"]))
