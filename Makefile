@@ -118,7 +118,13 @@ status: $(STAMP) ## what is done, running, failed, the time left; with STUDY=con
 	$(RUN)/status.py
 	$(if $(filter-out file,$(origin STUDY)),@$(MAKE) --no-print-directory plan)
 
-.PHONY: doctor test-cluster
+dashboard: $(STAMP) ## a W&B workspace and report of the runs there are: saved with a key, written as JSON without
+	$(RUN)/dashboard.py $(BASE)
+
+sync: $(STAMP) ## upload the W&B runs that were logged offline (needs WANDB_API_KEY)
+	cd artifacts && ../.venv/bin/wandb sync --yes
+
+.PHONY: dashboard sync doctor test-cluster
 doctor: $(STAMP) ## what would go wrong: installation, data, disk, device, W&B
 	$(RUN)/doctor.py $(BASE)
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from steeldefect.classify.backbones import build_classifier
 from steeldefect.data.datamodule import MixDataModule, to_float
+from steeldefect.runs import ranks
 from steeldefect.runs.errors import UserError
 
 LOG_EVERY = 50  # updates between two readings of the sums kept on the device
@@ -39,10 +40,12 @@ class ClassifierModule(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
-        logits = self(images).float()
-        loss = F.cross_entropy(logits, labels)
+        with ranks.own_noise(images.device, "classifier", self.updates):
+            logits = self(images).float()
+        weight = ranks.weight(ranks.total_of(self, len(images)))
+        loss = weight * F.cross_entropy(logits, labels)
         with torch.no_grad():
-            self.sums += torch.stack([loss.detach(), (logits.argmax(1) == labels).float().mean()])
+            self.sums += torch.stack([loss.detach(), weight * (logits.argmax(1) == labels).float().mean()])
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -52,7 +55,7 @@ class ClassifierModule(LightningModule):
 
     def _read_sums(self) -> None:
         n = (self.updates - 1) % LOG_EVERY + 1
-        loss, accuracy = (self.sums / n).tolist()
+        loss, accuracy = (ranks.averaged(self.sums) / n).tolist()
         self.sums.zero_()
         if loss != loss or loss in (float("inf"), float("-inf")):
             raise UserError(

@@ -193,6 +193,7 @@ def _write_predictions(context: Context, test: Answers, path: Path) -> None:
 def _log_results(logger: WandbLogger, record: dict[str, Any]) -> None:
     names = record["classes"]
     logger.experiment.summary.update({f"test/{name}": value for name, value in record["metrics"].items()})
+    logger.experiment.summary["trained"] = record["trained"]
     rows = [[c, *(record["per_class"][m][i] for m in record["per_class"])] for i, c in enumerate(names)]
     logger.log_table("test/per_class", columns=["class", *record["per_class"]], data=rows)
     counts = [

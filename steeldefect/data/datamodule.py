@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steeldefect.data.augment import classical
+from steeldefect.runs import ranks
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.identity import derived_seed
 
@@ -75,7 +76,8 @@ class IndexLoader:
 class MixDataModule(LightningDataModule):
     """The training images of one run: `real` (uint8, `(n, S, S)`), then `synthetic` (any size), resized alike.
 
-    Labels are int64 `(n,)`. Batches reach the module as (float images `(B, 1, size, size)` in [-1, 1], labels).
+    Labels are int64 `(n,)`. Batches reach the module as (float images `(B, 1, size, size)` in [-1, 1], labels). Under
+    trainer=ddp every process goes through the same global batches and takes its share of each.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class MixDataModule(LightningDataModule):
         self.one_class_batches = one_class_batches
         self.loader: IndexLoader | None = None
         self.position = (0, 0)
+        self.total = 0  # images of the batch in hand, of all processes
 
     def train_dataloader(self) -> IndexLoader:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
@@ -127,7 +130,11 @@ class MixDataModule(LightningDataModule):
         self.position = (state_dict["epoch"], state_dict["taken"])
 
     def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Any:
+        self.total = len(batch)
+        batch = ranks.mine(batch)
         images, labels = to_float(self.images[batch]), self.labels[batch]
         if self.augment is not None:
-            images = self.augment(images)
+            assert self.loader is not None
+            with ranks.own_noise(images.device, "augment", self.loader.epoch, self.loader.taken):
+                images = self.augment(images)
         return images, labels

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from steeldefect.gan.augment import augment
 from steeldefect.gan.losses import LOSSES, r1_penalty
 from steeldefect.gan.networks import PerClass, build_discriminator, build_generator
+from steeldefect.runs import ranks
 from steeldefect.runs.errors import UserError
 
 CURVES = ("loss_d", "loss_g", "accuracy_real", "accuracy_fake")
@@ -53,21 +54,28 @@ class AdversarialModule(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         real, labels = batch
+        total = ranks.total_of(self, len(real))
+        latents = ranks.mine(torch.randn(total, self.gan["latent_dim"], device=real.device))
+        with ranks.own_noise(real.device, "gan", self.global_step):
+            self._update(real, latents, labels, batch_idx, ranks.weight(total))
+
+    def _update(self, real: Tensor, latents: Tensor, labels: Tensor, batch_idx: int, weight: float) -> None:
+        """One update of D, then one of G; `weight`: of these rows among those of all processes, see `ranks.weight`."""
         optimizer_d, optimizer_g = cast(list[Any], self.optimizers())
         generator, discriminator = self._networks(batch_idx)
-        fake = generator(torch.randn(len(real), self.gan["latent_dim"], device=real.device), labels)
+        fake = generator(latents, labels)
 
         # D: real against fake
         real_logits, fake_logits = judge(discriminator, real, fake.detach(), labels, self.policies)
         loss_d = self.discriminator_loss(real_logits, fake_logits)
-        objective = self._penalised(loss_d, discriminator, real, labels)
+        objective = weight * self._penalised(loss_d, discriminator, real, labels)
         optimizer_d.zero_grad()
         self.manual_backward(objective)
         optimizer_d.step()
 
         # G: the same fakes, judged by the new D, whose own gradients are not needed
         discriminator.requires_grad_(False)
-        loss_g = self.generator_loss(discriminator(augment(fake, self.policies), labels).float())
+        loss_g = weight * self.generator_loss(discriminator(augment(fake, self.policies), labels).float())
         optimizer_g.zero_grad()
         self.manual_backward(loss_g)
         optimizer_g.step()
@@ -76,7 +84,7 @@ class AdversarialModule(LightningModule):
 
         with torch.no_grad():
             right = [(real_logits > 0).float().mean(), (fake_logits < 0).float().mean()]
-            self.sums += torch.stack([loss_d.detach(), loss_g.detach(), *right])
+            self.sums += torch.stack([weight * loss_d.detach(), loss_g.detach(), *(weight * share for share in right)])
             bad = ~torch.isfinite(objective + loss_g) & (self.first_bad < 0)
             self.first_bad.copy_(torch.where(bad, self.step, self.first_bad))
             self.step += 1
@@ -115,6 +123,7 @@ class AdversarialModule(LightningModule):
         return step if step >= 0 else None
 
     def on_train_epoch_end(self) -> None:
+        ranks.largest(self.first_bad)
         bad = self.failed_step()
         if bad is not None:
             raise UserError(
@@ -122,7 +131,7 @@ class AdversarialModule(LightningModule):
                 f"{self._names_of(bad)}); the last good checkpoint stands. Lower gan.optimizer.lr or use precision=32-true"
             )
         batches = int(self.trainer.num_training_batches)
-        values = (self.sums / batches).tolist()
+        values = (ranks.averaged(self.sums) / batches).tolist()
         self.sums.zero_()
         row = dict(zip(CURVES, values, strict=True))
         self.history.append({"epoch": self.current_epoch, **row})

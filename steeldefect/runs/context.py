@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from steeldefect.data.scenes import SceneTable, overlapping, overlapping_share, scenes_for
 from steeldefect.data.sources import ImageSet, load_dataset
 from steeldefect.data.splits import Split, limit_real, make_split, scenes_per_class
-from steeldefect.runs import identities
+from steeldefect.runs import identities, ranks
 from steeldefect.runs.identity import digest, file_sha256
 from steeldefect.runs.mixes import (
     added_counts,
@@ -191,6 +191,7 @@ class Context:
 def prepare(cfg: DictConfig) -> Context:
     """Check the config, load the data set, find its scenes and split it; the split's folder is written if missing."""
     settings = _as_run(plain(cfg))
+    ranks.start(settings["trainer"])
     root = Path(settings["artifacts"])
     images, table = _data(_frozen(settings["dataset"]), root)
     scenes = table.scenes if table else None

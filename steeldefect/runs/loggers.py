@@ -8,6 +8,9 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
+from steeldefect.runs import ranks
+from steeldefect.runs.mixes import mix_name
+
 
 @contextlib.contextmanager
 def wandb_run(
@@ -16,10 +19,10 @@ def wandb_run(
     """Loggers for one artifact: none under logger=csv, else one W&B run (group = study, job_type = stage).
 
     The run's id is the artifact's, so a resumed try goes on in the same run. A failure is shown as one (exit code 1);
-    without `finish`, the next cell of the process would be logged into this run.
+    without `finish`, the next cell of the process would be logged into this run. Under trainer=ddp only process 0 has it.
     """
     options = settings["logger"]
-    if not options["wandb"]:
+    if not options["wandb"] or ranks.here().rank:
         yield []
         return
     _prepare_environment(Path(settings["artifacts"]))
@@ -34,7 +37,7 @@ def wandb_run(
         group=study,
         job_type=stage,
         tags=[tag for tag in tags if tag],
-        config=_shown(settings) | {"artifact": identifier},
+        config=_shown(settings, stage) | {"artifact": identifier},
         settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
         resume="allow",
         reinit="finish_previous",
@@ -63,10 +66,15 @@ def _prepare_environment(artifacts: Path) -> None:
         os.environ.setdefault(key, value)
 
 
-def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as W&B shows it: names of groups on top, so that its table can be filtered; no paths."""
-    groups = ("dataset", "split", "gan", "classifier", "schedule", "scale")
+def _shown(settings: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """The config as W&B shows it: names of groups on top, so that its table can be filtered; no paths.
+
+    A generator belongs to no mix, classifier or schedule, and bears no name of one.
+    """
+    groups = ["dataset", "split", "gan", "scale", *(["classifier", "schedule"] if stage != "gan" else [])]
     names = {f"{group}_name": settings[group]["name"] for group in groups}
+    if stage != "gan":
+        names["mix_name"] = mix_name(settings["mix"])
     return names | public(settings)
 
 

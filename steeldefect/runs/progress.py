@@ -34,7 +34,7 @@ class Progress(Callback):
         self.done = self.resumed_at = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         self.started = self.said = time.monotonic()
         console = Console(stderr=True)
-        if console.is_terminal:
+        if console.is_terminal and trainer.is_global_zero:
             self.bar = bar(console)
             self.bar.start()
             self.task = self.bar.add_task(self.title, total=self.total, completed=self.done)

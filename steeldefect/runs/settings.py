@@ -57,6 +57,8 @@ def check(settings: Mapping[str, Any]) -> None:
             k is None or settings[key] != "validation",
             f"{key}=validation: with real_per_class={k} nothing is chosen on more than those {k} images a class",
         )
+    _among("trainer.strategy", settings["trainer"]["strategy"], ("single", "ddp"))
+    _flag("trainer.sync_batchnorm", settings["trainer"]["sync_batchnorm"])
     optimizer = settings["optimizer"]
     _positive("optimizer.lr", optimizer["lr"])
     momentum = optimizer["momentum"]

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 import time
 import traceback
 from collections.abc import Container, Iterator, Mapping
@@ -15,12 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from steeldefect.runs import ranks
 from steeldefect.runs.environment import command_line, git_commit, versions
 from steeldefect.runs.errors import Held, MissingArtifact, UserError
 from steeldefect.runs.identity import digest, file_sha256
 
 KINDS = ("scenes", "splits", "gans", "banks", "initials", "cells", "trials", "judges", "quality")
 MANIFEST = "manifest.json"
+PUBLISHED = "published"  # what process 0 says at the end
 
 
 @dataclass
@@ -68,8 +71,21 @@ class Store:
         A try that is interrupted (a signal, ctrl-C) counts as dead, one that raises as failed, with its traceback.
         On a clean exit the manifest is written last, what it does not name is removed, and one rename publishes the
         folder; a try that died in between is published as it is. One writer at a time: a second one waits
-        (`wait=True`) or gets `Held`, which says who holds the lock.
+        (`wait=True`) or gets `Held`, which says who holds the lock. Under trainer=ddp process 0 writes, the others work
+        in a folder that is thrown away.
         """
+        if ranks.here().rank:
+            with _follow() as followed:
+                yield followed
+            return
+        with self._lead(kind, identity, wait, again) as work:
+            ranks.told("" if work is None else str(work.folder))
+            yield work
+        if work is not None:
+            ranks.told(PUBLISHED)
+
+    @contextlib.contextmanager
+    def _lead(self, kind: str, identity: Mapping[str, Any], wait: bool, again: bool) -> Iterator[Work | None]:
         identifier = digest(identity)
         final = self.folder(kind, identifier)
         if self.finished(kind, identifier) and not again:
@@ -101,6 +117,17 @@ class Store:
             manifest = {"schema": 1, "kind": kind, "id": identifier, "identity": dict(identity)}
             _seal(work, manifest, time.monotonic() - started)
             _publish(partial, final)
+
+
+@contextlib.contextmanager
+def _follow() -> Iterator[Work | None]:
+    """What process 0 has found, for the others."""
+    if not ranks.told(""):
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="steeldefect-") as folder:
+        yield Work(Path(folder))
+    ranks.told("")
 
 
 def verify(folder: Path, command: str = "", names: Container[str] | None = None) -> None:

@@ -12,10 +12,14 @@ import numpy as np
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.profilers import Profiler, PyTorchProfiler, SimpleProfiler
+from lightning.pytorch.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
 
+from steeldefect.runs import ranks
 from steeldefect.runs.device import accelerator_kind, available_threads
 from steeldefect.runs.errors import nearest, require
 from steeldefect.runs.identity import file_sha256
@@ -57,7 +61,9 @@ class LastState(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         stop = self._told_to_stop(trainer)
-        if stop or time.monotonic() - self.saved >= self.seconds:
+        due = time.monotonic() - self.saved >= self.seconds
+        # clocks differ, and a checkpoint is written by all processes or by none
+        if stop or trainer.strategy.reduce_boolean_decision(due, all=False):
             self._save(trainer, pl_module)
         if stop:
             self.safe_point.pass_on()
@@ -150,33 +156,58 @@ def fit(
     """Train to the end of `limits` (`max_epochs` or `max_steps`), going on from `folder/last.ckpt` where there is one."""
     quiet()
     options = settings["trainer"]
-    torch.set_num_threads(available_threads(options["threads"]))
+    torch.set_num_threads(options["threads"] or max(available_threads(None) // ranks.here().local_size, 1))
     torch.set_float32_matmul_precision("high")
     seed_everything(seed)
     safe_point = SafePoint()
     trainer = Trainer(
         accelerator=accelerator_kind(options["accelerator"]),
-        devices=options["devices"],
         precision=precision,  # type: ignore[arg-type]
         deterministic=options["deterministic"],
         logger=[CSVLogger(folder, name="", version="log"), *loggers],
         callbacks=[LastState(folder, options["checkpoint_seconds"], safe_point), Progress(title), *(callbacks or [])],
-        # where a job is requeued, our own checkpoint is the one to go on from, not Lightning's hpc_ckpt_*
-        plugins=[LightningEnvironment()],
         profiler=_profiler(options["profiler"], Path(settings["artifacts"]) / "logs", title),
         default_root_dir=folder,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         limit_val_batches=0,
+        # the modules log rarely, and what they log is wanted: also at an end that is no multiple of 50 updates
+        log_every_n_steps=1,
+        **_processes(options, module),
         **limits,  # type: ignore[arg-type]
     )
-    last = whole_checkpoint(folder)
+    leader = Path(ranks.told(str(folder)))
+    last = Path(said) if (said := ranks.told(str(whole_checkpoint(leader) or ""))) else None
     if last is not None:
         log.info("%s: going on from %s", title, last)
     with safe_point:
         trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     return trainer
+
+
+def _processes(options: Mapping[str, Any], module: LightningModule) -> dict[str, Any]:
+    """The Trainer's arguments on devices and strategy."""
+    here = ranks.here()
+    if here.size == 1:
+        # where a job is requeued, our own checkpoint is the one to go on from, not Lightning's hpc_ckpt_*
+        return {"devices": options["devices"], "plugins": [LightningEnvironment()]}
+    kind = accelerator_kind(options["accelerator"])
+    require(
+        not options["sync_batchnorm"] or kind == "gpu",
+        "trainer.sync_batchnorm=true: torch synchronizes batch norm on GPUs alone; leave it false on CPUs",
+    )
+    # what a process sums up by itself; DDP would overwrite it with the sums of process 0
+    own = [name for name in ("sums", "first_bad") if name in dict(module.named_buffers())]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, own)
+    return {
+        "devices": here.local_size,
+        "num_nodes": here.size // here.local_size,
+        "plugins": [TorchElasticEnvironment()],
+        "sync_batchnorm": options["sync_batchnorm"],
+        # under manual optimization each backward pass reaches one of two networks
+        "strategy": DDPStrategy(find_unused_parameters=not module.automatic_optimization),
+    }
 
 
 def _profiler(name: str | None, folder: Path, title: str) -> Profiler | None:
