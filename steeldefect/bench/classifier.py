@@ -134,7 +134,8 @@ def plain_from_files(settings: Mapping[str, Any], files: Path, steps: int) -> Si
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, DataLoader(data, batch, shuffle=True, num_workers=WORKERS))
+        loader = DataLoader(data, batch, shuffle=True, num_workers=WORKERS)
+        trainer.fit(module, loader, weights_only=True)
         return (time.perf_counter() - started) / steps
 
     return side

@@ -134,7 +134,7 @@ class MixDataModule(LightningDataModule):
         batch = ranks.mine(batch)
         images, labels = to_float(self.images[batch]), self.labels[batch]
         if self.augment is not None:
-            assert self.loader is not None
-            with ranks.own_noise(images.device, "augment", self.loader.epoch, self.loader.taken):
+            place = (self.loader.epoch, self.loader.taken) if self.loader else self.position
+            with ranks.own_noise(images.device, "augment", *place):
                 images = self.augment(images)
         return images, labels

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from steeldefect.data.copies import nearest
 from steeldefect.data.inspection import seen_as
-from steeldefect.gan.copies import nearest
 from steeldefect.report.collect import Record
 from steeldefect.report.galleries import COLUMNS, bank_of_first, training_images
 

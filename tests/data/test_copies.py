@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from steeldefect.gan.copies import nearest, pair_sheet, scene_weights, threshold
+from steeldefect.data.copies import nearest, pair_sheet, scene_weights, threshold
 
 
 @pytest.fixture(scope="module")
