@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from steeldefect.report.arms import Arms, Group, Missing, mean_of_runs, study_records
 from steeldefect.report.collect import Collection, write_committed
 from steeldefect.report.figures import COLOURS, MARKERS, STYLE, save
-from steeldefect.report.provenance import cells_table, provenance, write_kept
+from steeldefect.report.provenance import cells_table, in_points, provenance, write_kept
 from steeldefect.report.statistics import Estimate, Run, difference, estimate, unpaired
 from steeldefect.report.tables import BASELINE, LONG, SUMMARY, Entry, Table, group_columns, number, sizes, to_csv
 from steeldefect.runs.errors import UserError
@@ -122,16 +122,8 @@ class Inflation:
 
     def finding(self) -> str:
         """One sentence a classifier."""
-        said = []
-        for classifier in self.classifiers:
-            found = self.found(self.runs(classifier, COLUMNS[-1][1], LEAKING), COLUMNS[-1][1])
-            if isinstance(found, Missing):
-                said.append(f"{classifier} {found.why}")
-                continue
-            interval = ""
-            if found.low is not None and found.high is not None:
-                interval = f" (95 % interval {100 * found.low:+.1f} to {100 * found.high:+.1f})"
-            said.append(f"{classifier} {100 * found.mean:+.1f} points{interval}, n={found.n_runs}")
+        column = COLUMNS[-1][1]
+        said = [f"{c} {in_points(self.found(self.runs(c, column, LEAKING), column))}" for c in self.classifiers]
         head = f"Accuracy under split={LEAKING} less that under split={CLEAN}, {self.group.dataset}, scale={self.group.scale}"
         return f"{head}: {'; '.join(said)}."
 

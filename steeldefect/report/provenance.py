@@ -8,6 +8,7 @@ from rich.table import Table as RichTable
 
 from steeldefect.report.arms import Arms, Missing
 from steeldefect.report.collect import Collection, Record, without_path
+from steeldefect.report.statistics import Estimate
 from steeldefect.report.tables import BASELINE, TITLES
 
 
@@ -162,17 +163,21 @@ def write_kept(lines: Sequence[str], path: Path) -> None:
     path.write_text("\n".join([*lines, KEPT]) + by_hand)
 
 
+def in_points(found: Estimate | Missing) -> str:
+    """`-1.6 points, 95 % interval -3.0 to -0.2, n=6` of a difference, or why there is none."""
+    if isinstance(found, Missing):
+        return found.why
+    interval = ""
+    if found.low is not None and found.high is not None:
+        interval = f", 95 % interval {100 * found.low:+.1f} to {100 * found.high:+.1f}"
+    return f"{100 * found.mean:+.1f} points{interval}, n={found.n_runs}"
+
+
 def findings(arms: Arms) -> list[str]:
     """A sentence a group: what each classifier gained or lost by org20 against org100."""
     said = []
     for classifier in arms.classifiers:
         found = arms.difference(classifier, "org20", BASELINE, "mean_pr")
-        if isinstance(found, Missing):
-            said.append(f"{classifier} {found.why}")
-            continue
-        interval = ""
-        if found.low is not None and found.high is not None:
-            interval = f", 95 % interval {100 * found.low:+.1f} to {100 * found.high:+.1f}"
-        said.append(f"{classifier} {100 * found.mean:+.1f} points{interval}, n={found.n_runs}")
+        said.append(f"{classifier} {in_points(found)}")
     head = f"On {arms.group.title}, org20 less org100 in {TITLES['mean_pr']}"
     return [f"{head}: {'; '.join(said)}."] if said else []

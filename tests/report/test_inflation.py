@@ -101,4 +101,4 @@ def test_words_below_the_marker_stay(study: Collection, tmp_path: Path) -> None:
     readme.write_text(readme.read_text() + "by hand\n")
     write_inflation(study, tmp_path, None)
     assert readme.read_text().count(KEPT) == 1 and readme.read_text().endswith("by hand\n")
-    assert "small_cnn +16.7 points (95 % interval" in readme.read_text()
+    assert "small_cnn +16.7 points, 95 % interval" in readme.read_text()
