@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -70,7 +71,8 @@ def test_a_study_with_a_job_requeued_equals_the_local_one(slurm: Slurm, copied: 
     slurm.ask("scancel", "--signal=USR2", job)
     out, _ = on_slurm.communicate(timeout=1800)
     assert on_slurm.returncode == 0, out
-    assert "Restarts=1 " in slurm.ask("scontrol", "show", "job", "-o", job)
+    # once, or more often: a scancel that meets the job while it is requeued tries again, and meets it running
+    assert re.search(r"Restarts=[1-9]", slurm.ask("scontrol", "show", "job", "-o", job))
     said = "".join(path.read_text() for path in artifacts.rglob(f"slurm/**/{job}_*log.*"))
     assert "going on from" in said, said
     here = beside(artifacts)
