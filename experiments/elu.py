@@ -16,7 +16,8 @@ def main(cfg: DictConfig) -> None:
     import numpy as np
     import torch
 
-    from steeldefect.data.datamodule import resize, to_float
+    from steeldefect.data.datamodule import to_float
+    from steeldefect.data.resize import resize
     from steeldefect.gan.activations import activation_rows, step_rows, summary
     from steeldefect.report.elu_figure import elu_figure
     from steeldefect.runs.context import prepare

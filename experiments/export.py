@@ -41,8 +41,8 @@ def main(cfg: DictConfig) -> None:
         log.warning("the cell's test part is not at hand, so the check is made on %s: %s", source, reason)
     card = export(record, weights, cfg.format, output, images, source, cfg.check.tolerance)
     log.info(
-        "checked on %(images)d images (%(source)s): largest difference of a probability %(max_difference).2g on the "
-        "same pixels, %(max_difference_end_to_end).2g where pixels rounded otherwise; same class on %(same_class)d",
+        "checked on %(images)d images (%(source)s): largest difference of a probability %(max_difference).2g, "
+        "same class on %(same_class)d",
         card.check,
     )
     if not record["trained"]:

@@ -9,7 +9,8 @@ import torch
 
 from steeldefect.classify.module import ClassifierModule, logits_of, train_accuracy
 from steeldefect.classify.record import TRAINED
-from steeldefect.data.datamodule import MixDataModule, resize
+from steeldefect.data.datamodule import MixDataModule
+from steeldefect.data.resize import resize
 from steeldefect.runs.context import Context
 from steeldefect.runs.device import torch_device
 from steeldefect.runs.identity import derived_seed, digest

@@ -4,7 +4,8 @@ import numpy as np
 
 from steeldefect.data.augment import frozen_draws, in_turns
 from steeldefect.data.bank import permuted, pick, read_bank
-from steeldefect.data.datamodule import MixDataModule, resize
+from steeldefect.data.datamodule import MixDataModule
+from steeldefect.data.resize import resize
 from steeldefect.runs.context import Context
 from steeldefect.runs.identity import derived_seed
 from steeldefect.runs.mixes import keeps_originals

@@ -15,7 +15,8 @@ from steeldefect.classify.module import ClassifierModule, logits_of, train_accur
 from steeldefect.classify.parts import Part, added_part, phase_data
 from steeldefect.classify.record import Answers, Outcome, cell_record
 from steeldefect.classify.selection import BEST, BestEpoch
-from steeldefect.data.datamodule import MixDataModule, resize
+from steeldefect.data.datamodule import MixDataModule
+from steeldefect.data.resize import resize
 from steeldefect.runs.context import Context
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.identity import derived_seed, digest

@@ -7,26 +7,14 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.nn import functional as F
 
 from steeldefect.data.augment import classical
+from steeldefect.data.resize import resize
 from steeldefect.runs import ranks
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.identity import derived_seed
 
 AUGMENT = {"none": None, "classical": classical}
-
-
-def resize(images: np.ndarray | Tensor, size: int, chunk: int = 512) -> Tensor:
-    """uint8 `(N, S, S)` to uint8 `(N, size, size)`, antialiased; real and synthetic images go through here alike."""
-    source = torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
-    if source.shape[-1] == size:
-        return source
-    parts = [
-        F.interpolate(part[:, None].float(), (size, size), mode="bilinear", antialias=True)[:, 0]
-        for part in source.split(chunk)
-    ]
-    return torch.cat(parts).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -47,11 +47,6 @@ class OnnxModel:
         found: list[np.ndarray] = self.session.run(["probabilities"], {"images": images})
         return found[0]
 
-    def pixels(self, images: np.ndarray) -> np.ndarray:
-        """uint8 `(N, s, s)`: what the network sees of `images`."""
-        found: list[np.ndarray] = self.session.run(["pixels"], {"images": images})
-        return found[0][:, 0].astype(np.uint8)
-
 
 class TorchModel:
     """A file written with format=torch; the network is built by steeldefect, on the CPU. UserError where it is none."""
@@ -76,12 +71,6 @@ class TorchModel:
         from steeldefect.deploy.torch_file import probabilities
 
         return probabilities(self.network, images, self.card.preprocessing["network_size"])
-
-    def pixels(self, images: np.ndarray) -> np.ndarray:
-        """uint8 `(N, s, s)`: what the network sees of `images`."""
-        from steeldefect.data.datamodule import resize
-
-        return resize(images, self.card.preprocessing["network_size"]).numpy()
 
 
 def load_model(file: Any, threads: int | None = None) -> OnnxModel | TorchModel:

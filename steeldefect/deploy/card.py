@@ -14,7 +14,7 @@ SCHEMA = 1
 STEPS = (
     "first frame, upright by its EXIF orientation, gray (transparency over white, 16 bits by their full range)",
     "resized to image_size x image_size by Pillow's bilinear filter, uint8",
-    "in the model: resized to network_size by antialiased bilinear weights, rounded to whole levels",
+    "in the model: resized to network_size by antialiased bilinear weights (exact sums), rounded to whole levels",
     "in the model: x / 127.5 - 1, the one channel repeated where the network has three",
 )
 

@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steeldefect.data.datamodule import resize, to_float
+from steeldefect.data.datamodule import to_float
+from steeldefect.data.resize import resize
 from steeldefect.deploy.backends import TorchModel
 
 OPACITY = 0.45  # of the strongest evidence over the image

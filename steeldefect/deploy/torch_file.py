@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from steeldefect.classify.backbones import build_classifier
-from steeldefect.data.datamodule import resize, to_float
+from steeldefect.data.datamodule import to_float
+from steeldefect.data.resize import resize
 from steeldefect.deploy.card import Card
 from steeldefect.runs.errors import UserError
 

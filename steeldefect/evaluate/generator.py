@@ -10,7 +10,7 @@ import numpy as np
 from steeldefect.classify.judge import load_judge, train_judge
 from steeldefect.data.bank import pick, read_bank
 from steeldefect.data.copies import Nearest, nearest, pair_sheet, scene_weights, threshold
-from steeldefect.data.datamodule import resize
+from steeldefect.data.resize import resize
 from steeldefect.gan.features import features_of
 from steeldefect.gan.quality import Figures, Pool, diversity_shares, figures, over_classes, real_pool
 from steeldefect.runs.context import Context

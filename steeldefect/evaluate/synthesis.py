@@ -7,7 +7,7 @@ import numpy as np
 
 from steeldefect.classify.judge import load_judge, train_judge
 from steeldefect.data.bank import diversity, write_bank
-from steeldefect.data.datamodule import resize
+from steeldefect.data.resize import resize
 from steeldefect.gan.filtering import Plausibility, candidates, logits, most_plausible
 from steeldefect.gan.sampling import draw, draw_numbers, load_discriminator, load_generator
 from steeldefect.runs.context import Context

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from steeldefect.data.datamodule import resize, to_float
+from steeldefect.data.datamodule import to_float
+from steeldefect.data.resize import resize
 from steeldefect.gan.efficientnet import efficientnet_lite0
 
 FEATURES = 1280

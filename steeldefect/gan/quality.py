@@ -15,7 +15,7 @@ from torch import Tensor
 from torchmetrics.image.kid import poly_mmd
 
 from steeldefect.data.bank import diversity
-from steeldefect.data.datamodule import resize
+from steeldefect.data.resize import resize
 from steeldefect.gan.features import features_of
 from steeldefect.gan.spectrum import checkerboard
 from steeldefect.runs.context import Context

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from steeldefect.data.augment import affine, brightness_contrast, classical
-from steeldefect.data.datamodule import IndexLoader, MixDataModule, resize, to_float
+from steeldefect.data.datamodule import IndexLoader, MixDataModule, to_float
 from steeldefect.runs.errors import UserError
 
 CPU = torch.device("cpu")
@@ -39,13 +39,6 @@ def test_an_epoch_takes_every_image_once_and_the_last_partial_batch_is_kept() ->
     again = IndexLoader([np.arange(10)], 4, 0, CPU)
     assert [b.tolist() for b in again] == first
     assert [b.tolist() for b in IndexLoader([np.arange(10)], 4, 1, CPU)] != first
-
-
-def test_resize_is_antialiased_and_leaves_equal_sizes_alone() -> None:
-    fine = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[None]  # a checkerboard of single pixels
-    small = resize(fine, 16)
-    assert small.shape == (1, 16, 16) and (small.float() - 127.5).abs().max() < 10
-    assert torch.equal(resize(fine, 64), torch.from_numpy(fine))
 
 
 def test_floats_span_minus_one_to_one_channels_last() -> None:

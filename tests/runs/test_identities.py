@@ -1,7 +1,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from steeldefect.runs.identities import NEUTRAL, gan_identity
+from steeldefect.runs.identities import NEUTRAL, RECIPES, gan_identity
 from steeldefect.runs.identity import digest
 from steeldefect.runs.settings import plain
 from tests.conftest import ROOT, Compose
@@ -20,8 +20,11 @@ def gan_id(composed: Compose, *overrides: str) -> str:
         ("dcgan", "cpu", "0de11b95b278"),
     ],
 )
-def test_keys_that_came_later_leave_ids_as_they_were(composed: Compose, name: str, scale: str, expected: str) -> None:
+def test_keys_that_came_later_leave_ids_as_they_were(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, name: str, scale: str, expected: str
+) -> None:
     """The ids of recipe 2 before gan=edcgan_plus existed: its keys are left out at their neutral values."""
+    monkeypatch.setitem(RECIPES, "gan", 2)
     assert gan_id(composed, f"gan={name}", f"scale={scale}") == expected
 
 
