@@ -107,6 +107,15 @@ def test_every_document_is_tested_and_linked_files_exist() -> None:
             assert (ROOT / "docs" / target).exists(), f"{doc}.md links to {target}"
 
 
+def test_the_licence_of_every_dependency_is_listed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    names = {re.match(r"[\w.-]+", one)[0] for one in asked} - {"steeldefect"}
+    rows = re.findall(r"^\| ([^|]+) \|[^|]*\|[^|]+\|$", (ROOT / "docs" / "trust.md").read_text(), re.MULTILINE)
+    listed = [name for row in rows for name in row.split(", ")]
+    assert names == set(listed) - {"package"} and len(listed) == len(names) + 1
+
+
 def test_the_console_script_is_the_verb() -> None:
     from steeldefect.deploy import predict
 

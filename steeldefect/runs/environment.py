@@ -9,6 +9,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from steeldefect.runs import ranks
+
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn", "pillow", "hydra-core")
 COMMAND = "STEELDEFECT_COMMAND"  # the command of the sweep, for the cells that a launcher starts
 
@@ -47,7 +49,9 @@ def command_line() -> str:
 
 
 def machine() -> str:
-    return f"{_processor()}, {len(os.sched_getaffinity(0))} cores"
+    processes = ranks.here().size
+    several = f", {processes} processes" if processes > 1 else ""
+    return f"{_processor()}, {len(os.sched_getaffinity(0))} cores{several}"
 
 
 @functools.cache

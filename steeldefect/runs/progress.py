@@ -30,7 +30,9 @@ class Progress(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         batches = int(trainer.num_training_batches)
-        self.total = trainer.max_steps if trainer.max_steps > 0 else (trainer.max_epochs or 1) * batches
+        # max_steps counts each optimizer's
+        updates = trainer.max_steps // len(trainer.optimizers)
+        self.total = updates if updates > 0 else (trainer.max_epochs or 1) * batches
         self.done = self.resumed_at = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         self.started = self.said = time.monotonic()
         console = Console(stderr=True)

@@ -42,6 +42,16 @@ def test_two_epochs_stopped_and_resumed_equal_three_straight(tiny: Compose, tmp_
     assert len(resumed.history) == 3
 
 
+def test_progress_counts_updates_of_the_generator(
+    tiny: Compose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("steeldefect.runs.progress.SECONDS_BETWEEN_LINES", 0.0)
+    with caplog.at_level("INFO"):
+        train_gan(prepare(tiny("train_gan", "gan.updates=3")))
+    said = [record.getMessage() for record in caplog.records if ": update " in record.getMessage()]
+    assert [line.split(": update ")[1].split(",")[0] for line in said] == ["1 of 3", "2 of 3", "3 of 3"]
+
+
 def equal(a: AdversarialModule, b: AdversarialModule) -> bool:
     other = b.state_dict()
     return all(torch.equal(value, other[name]) for name, value in a.state_dict().items())

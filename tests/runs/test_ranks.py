@@ -95,6 +95,7 @@ def test_metrics_are_those_of_one_process(one: Path, two: Path) -> None:
         assert theirs == pytest.approx(ours, rel=1e-4)
     records = [json.loads(only(folder, "cells/*/record.json").read_text()) for folder in (one, two / "artifacts")]
     assert records[1]["confusion"] == records[0]["confusion"] and records[1]["trained"] == records[0]["trained"]
+    assert [", 2 processes" in record["environment"]["machine"] for record in records] == [False, True]
 
 
 def test_both_processes_end_in_one_state(two: Path) -> None:
