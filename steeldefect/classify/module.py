@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steeldefect.classify.backbones import build_classifier
@@ -31,6 +31,9 @@ class ClassifierModule(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)
+
+    def trained_networks(self) -> list[nn.Module]:
+        return [self.network]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         options = self.optimizer_options

@@ -44,6 +44,10 @@ class AdversarialModule(LightningModule):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.history: list[dict[str, float]] = []
 
+    def trained_networks(self) -> list[nn.Module]:
+        networks = (self.generator, self.discriminator)
+        return [part for net in networks for part in (net if isinstance(net, PerClass) else [net])]
+
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         options = self.gan["optimizer"]
         # floats: Adam refuses [0, 0.99], an int beside a float

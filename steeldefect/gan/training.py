@@ -52,6 +52,11 @@ def train_gan(context: Context) -> str:
     """The id of the generator, trained if it is not there yet."""
     settings, store, identifier = context.settings, context.store, context.gan_id
     gan = settings["gan"]
+    require(
+        settings["trainer"]["compile"] is None or not gan["discriminator"]["r1_gamma"],
+        "trainer.compile: torch cannot differentiate compiled networks twice, as gan.discriminator.r1_gamma asks; set "
+        "one of them to null or 0",
+    )
     with store.write("gans", context.gan_identity) as work:
         if work is None:
             log.info("gan %s is finished: %s", identifier, store.folder("gans", identifier))

@@ -59,6 +59,7 @@ def check(settings: Mapping[str, Any]) -> None:
         )
     _among("trainer.strategy", settings["trainer"]["strategy"], ("single", "ddp"))
     _flag("trainer.sync_batchnorm", settings["trainer"]["sync_batchnorm"])
+    _among("trainer.compile", settings["trainer"]["compile"], (None, "default", "reduce-overhead", "max-autotune"))
     optimizer = settings["optimizer"]
     _positive("optimizer.lr", optimizer["lr"])
     momentum = optimizer["momentum"]

@@ -4,9 +4,10 @@ import logging
 import random
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -181,9 +182,28 @@ def fit(
     last = Path(said) if (said := ranks.told(str(whole_checkpoint(leader) or ""))) else None
     if last is not None:
         log.info("%s: going on from %s", title, last)
-    with safe_point:
+    with safe_point, _compiled(module, options["compile"]):
         trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     return trainer
+
+
+@contextmanager
+def _compiled(module: LightningModule, mode: str | None) -> Iterator[None]:
+    """trainer.compile: the networks that train, compiled by torch for the time of the fit; the noise drawn stays the same."""
+    if mode is None:
+        yield
+        return
+    from torch._inductor import config as inductor  # half a second that only this needs
+
+    networks = cast(Any, module).trained_networks()
+    with inductor.patch(fallback_random=True):
+        for network in networks:
+            network.compile(mode=mode)
+        try:
+            yield
+        finally:
+            for network in networks:
+                network._compiled_call_impl = None  # what comes after runs once
 
 
 def _processes(options: Mapping[str, Any], module: LightningModule) -> dict[str, Any]:
