@@ -188,6 +188,7 @@ def trials(bench: Bench, stage: Stage, kind: str, kills: int) -> Iterator[tuple[
 @verb("faults")
 def main(cfg: DictConfig) -> None:
     from steeldefect.report.collect import without_path
+    from steeldefect.report.provenance import write_kept
     from steeldefect.runs.environment import command_line, git_commit, machine
     from steeldefect.runs.settings import plain
 
@@ -210,7 +211,7 @@ def main(cfg: DictConfig) -> None:
     minutes = (time.monotonic() - started) / 60
     command = without_path(command_line())
     text = README.format(command=command, commit=git_commit(), machine=machine(), minutes=minutes, table=table)
-    (output / "README.md").write_text(text)
+    write_kept([text], output / "README.md")
     log.info("faults: %s", output / "summary.csv")
     if any(row[3:] != ("0", "0") for row in rows[1:]):
         sys.exit(1)
