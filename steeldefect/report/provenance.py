@@ -45,7 +45,7 @@ def facts(collection: Collection) -> list[str]:
     trained = sum(record["trained"] for record in records)
     return [
         f"{len(records)} cells, {trained} trained, {len(records) - trained} not trained; "
-        f"{len(collection.tested)} with predictions.",
+        f"{sum(record['id'] in collection.tested for record in records)} with predictions.",
         f"{hours(records)}",
         f"Machines: {'; '.join(_all(_environment(record, 'machine') for record in records))}; "
         f"device {', '.join(_all(_environment(record, 'device') for record in records))}; "
