@@ -22,7 +22,9 @@ GANS = {
     "edcgan": ["gan=edcgan"],
     "dcgan": ["gan=dcgan"],
     "edcgan_plus": [
-        *("gan=edcgan_plus", "gan.discriminator.r1_every=1", "gan.discriminator.spectral_norm=true"),
+        *("gan=edcgan_plus", "gan.discriminator.r1_gamma=0.1", "gan.discriminator.r1_every=1"),
+        *("gan.discriminator.spectral_norm=true", "gan.discriminator.minibatch_std=true"),
+        "gan.discriminator.keep_probability=0.9",
         "gan.discriminator.augment=[brightness,contrast,flip,translation,cutout]",
     ],
 }

@@ -16,7 +16,11 @@ from tests.gan.test_training import equal, run
 from tests.hot_path import HotPath
 
 # r1_every=2: the penalty falls on both sides of the stop, at steps that a count from zero would shift
-PLUS = ["gan=edcgan_plus", "gan.discriminator.r1_every=2", "gan.discriminator.spectral_norm=true"]
+PLUS = [
+    *("gan=edcgan_plus", "gan.discriminator.r1_gamma=0.1", "gan.discriminator.r1_every=2"),
+    *("gan.discriminator.spectral_norm=true", "gan.discriminator.minibatch_std=true"),
+    "gan.discriminator.keep_probability=0.9",
+]
 PROJECTED = ["gan=projected", "gan.discriminator.feature_size=32"]
 
 

@@ -104,10 +104,16 @@ def test_class_enters_the_normalisation_of_edcgan_plus_and_z_moves_the_image_mor
 
 
 def test_minibatch_std_joins_the_last_convolution_and_parts_real_from_fake(composed: Compose) -> None:
-    for name, one_pass in (("edcgan", True), ("edcgan_plus", False), ("dcgan", False)):
+    for name, one_pass in (
+        ("edcgan", True),
+        ("edcgan_plus", True),
+        ("edcgan_plus-plus_minibatch_std", False),
+        ("dcgan", False),
+    ):
         discriminator = build_discriminator(composed("train_gan", f"gan={name}", "gan.image_size=16").gan, 6)
         assert discriminator.one_pass == one_pass
-    layers = list(build_discriminator(composed("train_gan", "gan=edcgan_plus", "gan.image_size=64").gan, 6).layers)
+    gan = composed("train_gan", "gan=edcgan_plus-plus_minibatch_std", "gan.image_size=64").gan
+    layers = list(build_discriminator(gan, 6).layers)
     place = next(i for i, layer in enumerate(layers) if isinstance(layer, MinibatchStd))
     assert layers[place + 1].in_channels == 129
     assert not any(isinstance(layer, nn.Conv2d) for layer in layers[place + 2 :])
