@@ -51,6 +51,8 @@ class LastState(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # over Lightning's own handler, which would leave with exit code 0, as if all were done
         self.safe_point.install()
+        # before the first batch is fetched: its augmentation draws already
+        self._restore_random_states()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -102,7 +104,7 @@ class LastState(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.random_states = state_dict
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def _restore_random_states(self) -> None:
         if self.random_states is None:
             return
         state, self.random_states = self.random_states, None

@@ -47,10 +47,12 @@ def signal_in_update(patch: pytest.MonkeyPatch, module: type[LightningModule], n
     patch.setattr(module, "training_step", training_step)
 
 
-def stopped(patch: pytest.MonkeyPatch, module: type[LightningModule], update: int, stage: str, artifacts: Path) -> None:
+def stopped(
+    patch: pytest.MonkeyPatch, module: type[LightningModule], update: int, stage: str, artifacts: Path, *overrides: str
+) -> None:
     with patch.context() as disturbed, pytest.raises(Interrupted) as stop, stoppable():
         signal_in_update(disturbed, module, signal.SIGTERM, update)
-        make(stage, artifacts)
+        make(stage, artifacts, *overrides)
     assert stop.value.code == 128 + signal.SIGTERM
 
 
@@ -79,6 +81,20 @@ def test_a_cell_stopped_in_either_phase_ends_in_the_same_record(
     make("train_classifier", artifacts)
     assert hashes(artifacts, "cells") == hashes(made, "cells")
     assert hashes(artifacts, "initials") == hashes(made, "initials")
+
+
+@pytest.mark.parametrize("update", [1, 4])
+def test_an_augmented_cell_goes_on_with_the_transforms_that_it_would_have_drawn(
+    copied: Copy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, update: int
+) -> None:
+    """To the bytes of its weights: the metrics of a few test images would forgive a batch that was augmented otherwise."""
+    own = ("augment=classical", "mix=org100", "keep_weights=true", "phases.retrain.updates=6")
+    straight = copied("cells").rename(tmp_path / "straight")
+    make("train_classifier", straight, *own)
+    artifacts = copied("cells")
+    stopped(monkeypatch, ClassifierModule, update, "train_classifier", artifacts, *own)
+    make("train_classifier", artifacts, *own)
+    assert hashes(artifacts, "cells")["weights.pt"] == hashes(straight, "cells")["weights.pt"]
 
 
 def test_a_launcher_s_own_handler_is_called_once_the_checkpoint_is_there(
