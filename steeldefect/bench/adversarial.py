@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from steeldefect.bench.counting import counted
 from steeldefect.bench.roof import Roof, at_the_roof
 from steeldefect.bench.steps import autocast, random_images
-from steeldefect.bench.timing import Row, alternating, timed
+from steeldefect.bench.timing import Row, Side, alternating, apart, timed
 from steeldefect.data.datamodule import MixDataModule, to_float
 from steeldefect.gan.module import AdversarialModule
 from steeldefect.gan.networks import START, Discriminator, Generator
@@ -65,6 +65,11 @@ def our_step(gan: dict[str, Any], classes: int, precision: str, device: torch.de
     return step
 
 
+def tutorial_loop(gan: Mapping[str, Any], classes: int, steps: int, device: torch.device) -> Side:
+    """Seconds of a step of `tutorial_step`, of `steps` in a row."""
+    return timed(tutorial_step(gan, classes, device), steps, device)
+
+
 def tutorial_step(gan: Mapping[str, Any], classes: int, device: torch.device) -> Callable[[], None]:
     """The loop of PyTorch's DCGAN tutorial on the same networks: float32, NCHW, real and fake apart, losses read off.
 
@@ -114,8 +119,8 @@ def adversarial_rows(
     """Ours against the tutorial's loop, and against the roof where it was measured (ratio: the share of it)."""
     name, steps = f"adversarial_step_{gan['image_size']}", options["steps"]
     ours = our_step(gan, classes, precision, device)
-    other = tutorial_step(gan, classes, device)
-    row = alternating(name, timed(ours, steps, device), timed(other, steps, device), options["pairs"])
+    with apart(tutorial_loop, gan, classes, steps, device) as other:
+        row = alternating(name, timed(ours, steps, device), other, options["pairs"])
     if roof is None:
         return [row]
     least = at_the_roof(counted(ours).flops_by_kind(), roof, precision)

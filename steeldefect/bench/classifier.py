@@ -19,7 +19,7 @@ from torchvision.datasets import ImageFolder
 from steeldefect.bench.counting import counted
 from steeldefect.bench.roof import Roof, at_the_roof
 from steeldefect.bench.steps import autocast, random_images
-from steeldefect.bench.timing import Row, Side, alternating
+from steeldefect.bench.timing import Row, Side, alternating, apart
 from steeldefect.classify.backbones import GrayAsRgb, build_classifier
 from steeldefect.classify.module import ClassifierModule
 from steeldefect.data.datamodule import MixDataModule
@@ -154,7 +154,8 @@ def classifier_rows(
     files, size, classes = given
     name, steps = f"classifier_step_{settings['classifier']['name']}", options["classifier_steps"]
     ours = ours_from_files(settings, files, size, precision, steps, work)
-    row = alternating(name, ours, plain_from_files(settings, files, steps), options["pairs"])
+    with apart(plain_from_files, settings, files, steps) as other:
+        row = alternating(name, ours, other, options["pairs"])
     if roof is None:
         return [row]
     least = at_the_roof(counted(bare_step(settings, classes, precision, device)).flops_by_kind(), roof, precision)

@@ -1,9 +1,13 @@
 """How figures are taken: two sides in one process, in turns, the median over pairs."""
 
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 import torch
 
@@ -55,3 +59,44 @@ def now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+@contextmanager
+def apart(make: Callable[..., Side], *args: object) -> Iterator[Side]:
+    """The side `make(*args)` in a fresh process that waits while ours runs: what our runs set for a process is not there.
+
+    It has as many threads as this one; what goes wrong there is raised here.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, torch.get_num_threads(), make, args))
+    process.start()
+    theirs.close()
+
+    def side() -> float:
+        ours.send(None)
+        seconds, problem = ours.recv()
+        if problem:
+            raise RuntimeError(f"in the other process: {problem}")
+        return float(seconds)
+
+    try:
+        yield side
+    finally:
+        ours.close()
+        process.join()
+
+
+def _serve(pipe: Connection, threads: int, make: Callable[..., Side], args: tuple[object, ...]) -> None:
+    torch.set_num_threads(threads)
+    made: Side | None = None
+    while True:
+        try:
+            pipe.recv()
+        except EOFError:
+            return
+        try:
+            made = made or make(*args)
+            pipe.send((made(), ""))
+        except Exception:
+            pipe.send((0.0, traceback.format_exc()))

@@ -49,6 +49,7 @@ def activation_rows(
             seen: list[tuple[Tensor, Tensor]] = []
             for layer in network.layers:
                 if isinstance(layer, nn.ELU | nn.ReLU):
+                    layer.inplace = False  # what enters is to be seen too
                     layer.register_forward_hook(lambda _, inputs, out, seen=seen: seen.append((inputs[0], out)))
             with torch.no_grad():
                 network(images, labels)

@@ -127,7 +127,9 @@ class Labelled(nn.ModuleList):
 
 
 def activation(name: str, alpha: float = 1.0) -> nn.Module:
-    return {"relu": nn.ReLU(), "elu": nn.ELU(alpha), "leaky_relu": nn.LeakyReLU(0.2)}[name]
+    """In place: what stands in front of it, a convolution or a normalisation, does not need its own output."""
+    made = {"relu": nn.ReLU(True), "elu": nn.ELU(alpha, True), "leaky_relu": nn.LeakyReLU(0.2, True)}
+    return made[name]
 
 
 def initialise(module: nn.Module, init: str, gain: float = 1.0) -> None:

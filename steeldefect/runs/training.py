@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 from steeldefect.runs import ranks
-from steeldefect.runs.device import accelerator_kind, available_threads
+from steeldefect.runs.device import accelerator_kind, available_threads, keep_freed_memory
 from steeldefect.runs.errors import nearest, require
 from steeldefect.runs.identity import file_sha256
 from steeldefect.runs.progress import Progress
@@ -161,6 +161,8 @@ def fit(
     options = settings["trainer"]
     torch.set_num_threads(options["threads"] or max(available_threads(None) // ranks.here().local_size, 1))
     torch.set_float32_matmul_precision("high")
+    if accelerator_kind(options["accelerator"]) == "cpu":
+        keep_freed_memory()
     seed_everything(seed)
     safe_point = SafePoint()
     trainer = Trainer(

@@ -13,7 +13,7 @@ from experiments.benchmark import main
 from steeldefect.bench.adversarial import PlainGenerator
 from steeldefect.bench.growth import growth_figure
 from steeldefect.bench.roof import at_the_roof
-from steeldefect.bench.timing import Row, alternating
+from steeldefect.bench.timing import Row, Side, alternating, apart
 from steeldefect.bench.verbs import run_verb, write_copies
 from steeldefect.bench.write import write_results
 from steeldefect.gan.networks import build_generator
@@ -40,6 +40,24 @@ def test_sides_take_turns_and_the_ratio_is_the_median_over_pairs() -> None:
     row = alternating("x", lambda: side("ours"), lambda: side("other"), 3)
     assert row == Row("x", 1.0, 3.0, "s", 3.0)
     assert order == ["ours", "other", "ours", "other", "other", "ours", "ours", "other"]
+
+
+def _threads_and_process(offset: float) -> Side:
+    return lambda: offset + torch.get_num_threads() + os.getpid() * 100
+
+
+def _broken() -> Side:
+    raise ValueError("no such file")
+
+
+def test_a_side_apart_runs_in_a_process_of_its_own_with_as_many_threads() -> None:
+    with apart(_threads_and_process, 0.25) as side:
+        first, second = side(), side()
+    process, threads = divmod(first, 100)
+    assert first == second and process not in (0, os.getpid())
+    assert threads == torch.get_num_threads() + 0.25
+    with apart(_broken) as side, pytest.raises(RuntimeError, match="no such file"):
+        side()
 
 
 def test_the_roof_of_a_step_is_the_mix_weighted_by_its_flops() -> None:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -25,3 +28,28 @@ def test_an_absent_gpu_is_named() -> None:
         accelerator_kind("gpu")
     with pytest.raises(UserError, match=r"trainer\.accelerator=tpu: choices"):
         accelerator_kind("tpu")
+
+
+KEPT = """
+import ctypes, resource, torch
+from steeldefect.runs.device import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.zeros(64 * 2**20, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+default = faults()
+keep_freed_memory()
+faults()
+print(default, faults())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what is set are options of glibc's malloc")
+def test_memory_that_was_freed_is_used_again_without_the_kernel() -> None:
+    """A tensor of 64 MiB is 16,384 pages, which the kernel maps anew each time unless told otherwise."""
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
+    default, kept = map(int, done.stdout.split())
+    assert default > 10_000 and kept < default / 100
