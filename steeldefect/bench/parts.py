@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 
-from steeldefect.bench.adversarial import adversarial_rows
-from steeldefect.bench.classifier import classifier_rows, write_files
+from steeldefect.bench.adversarial import adversarial_rows, our_step
+from steeldefect.bench.classifier import bare_step, classifier_rows, write_files
 from steeldefect.bench.counting import KINDS
 from steeldefect.bench.growth import growth_rows, study_rows
 from steeldefect.bench.overhead import overhead_rows
+from steeldefect.bench.profile import profile_rows
 from steeldefect.bench.roof import DTYPES, Roof, measure_roof, roof_rows
 from steeldefect.bench.timing import Row
 from steeldefect.bench.verbs import side_by_side, verb_rows
@@ -46,7 +47,7 @@ class Bench:
         for name in options["classifiers"] or []:
             choices = options["backbones"]
             require(name in choices, f"bench.classifiers={name}: {nearest(str(name), choices)}")
-        for key in ("pairs", "steps", "classifier_steps", "files"):
+        for key in ("pairs", "steps", "classifier_steps", "profile_steps", "files"):
             value = options[key]
             require(isinstance(value, int) and value >= 1, f"bench.{key}={value}: must be a whole number from 1 up")
         torch.set_num_threads(available_threads(config["trainer"]["threads"]))
@@ -78,6 +79,7 @@ class Bench:
             "roof": lambda: roof_rows(measure_roof(self.options["roof"], self.device)),
             "adversarial": self._adversarial,
             "classifier": self._classifier,
+            "profile": self._profile,
             "overhead": lambda: overhead_rows(
                 self.settings, self.classes, self.precisions, self.options, self.device, self.work / "overhead"
             ),
@@ -94,6 +96,18 @@ class Bench:
         for at in self.options["adversarial"]:
             gan = {**self.settings["gan"], **at}
             rows += adversarial_rows(gan, self.classes, self.precisions[0], self.roof, self.options, self.device)
+        return rows
+
+    def _profile(self) -> list[Row]:
+        rows, options, device = [], self.options, self.device
+        for at in options["adversarial"]:
+            step = our_step({**self.settings["gan"], **at}, self.classes, self.precisions[0], device)
+            rows += profile_rows(f"adversarial_{at['image_size']}", step, options["profile_steps"], device)
+        for name in options["classifiers"] or options["backbones"]:
+            settings = {**self.settings, "classifier": options["backbones"][name]}
+            precision = self._precision(settings["classifier"]["cpu_precision"])
+            step = bare_step(settings, self.classes, precision, device)
+            rows += profile_rows(f"classifier_{name}", step, options["profile_steps"], device)
         return rows
 
     def _classifier(self) -> list[Row]:

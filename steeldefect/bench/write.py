@@ -16,10 +16,11 @@ from steeldefect.runs.store import read_json
 # in the order in which they run and are printed, with what each compares
 PARTS = {
     "roof": "The machine's roof: best of the tries, convolutions forward and backward. There is no other side.",
-    "adversarial": "A GAN step: ours / the loop of PyTorch's DCGAN tutorial on the same networks. `_roof`: the time that the "
-    "step's FLOPs take at the roof beside ours, ratio: the share of the roof.",
+    "adversarial": "A GAN step: ours / the loop of PyTorch's DCGAN tutorial on the same networks, in a process of its own. "
+    "`_roof`: the time that the step's FLOPs take at the roof beside ours, ratio: the share of the roof.",
     "classifier": "A classifier step from image files to updated weights, reading and decoding shared out: ours / "
-    "ImageFolder, DataLoader (2 workers) and a plain Lightning module.",
+    "ImageFolder, DataLoader (2 workers) and a plain Lightning module, in a process of its own.",
+    "profile": "Where the time of a step goes: the share of each kind of operator, as torch's profiler sees it.",
     "overhead": "A step inside Trainer and callbacks / the bare loop of the same step; ratio 0.95: 5 % overhead.",
     "verbs": "Verbs in processes of their own, from the command to its end; `_peak`: resident memory at most.",
     "growth": "Seconds of a bare step as one axis grows, and of a sweep by its cells.",

@@ -4,7 +4,6 @@ import csv
 import statistics
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from steeldefect.classify.backbones import BACKBONES, build_classifier
+from steeldefect.deploy.export import quiet_exporter
 from steeldefect.runs.errors import nearest, require
 
 SCALABLE = "mobilenet_v2"  # the backbone with the multipliers alpha (width) and rho (resolution) of section 2.3
@@ -122,10 +122,10 @@ def latency_onnxruntime(model: nn.Module, image_size: int, timing: Timing) -> fl
     image = torch.zeros(1, 1, image_size, image_size)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = timing.threads
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        program = torch.onnx.export(model, (image,), dynamo=True, input_names=["images"], verbose=False)
+        with quiet_exporter():
+            program = torch.onnx.export(model, (image,), dynamo=True, input_names=["images"], verbose=False)
         assert program is not None
         program.save(path, external_data=False)
         session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])

@@ -3,7 +3,8 @@
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,14 +92,21 @@ def export(
     return card
 
 
-def _onnx_writer(network: nn.Module, card: Card) -> Writer:
-    """Traces once; the batch is dynamic, the card goes into the metadata."""
-    model = Deployed(network, card.image_size, card.preprocessing["network_size"]).eval()
-    example = (torch.zeros(2, card.image_size, card.image_size, dtype=torch.uint8),)
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """The exporter's hundred lines on each of its passes, and its warnings, say nothing to who exports."""
     for noisy in ("onnxscript", "onnx_ir", "torch.onnx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        yield
+
+
+def _onnx_writer(network: nn.Module, card: Card) -> Writer:
+    """Traces once; the batch is dynamic, the card goes into the metadata."""
+    model = Deployed(network, card.image_size, card.preprocessing["network_size"]).eval()
+    example = (torch.zeros(2, card.image_size, card.image_size, dtype=torch.uint8),)
+    with quiet_exporter():
         program = torch.onnx.export(
             model,
             example,
