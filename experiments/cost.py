@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> None:
     from steeldefect.classify.backbones import BACKBONES
     from steeldefect.deploy.cost import Timing, check_options, cost_rows, write_cost
+    from steeldefect.report.multipliers import multiplier_figure, read_costs
     from steeldefect.runs.settings import plain
 
     options = plain(cfg)["cost"]
@@ -28,8 +29,10 @@ def main(cfg: DictConfig) -> None:
                 "%s %s %s px: %s %.4g %s", row.classifier, row.width, row.image_size, row.name, row.value, row.unit
             )
         rows.append(row)
-    write_cost(rows, Path(cfg.output))
-    log.info("cost: %s", cfg.output)
+    output = Path(cfg.output)
+    write_cost(rows, output)
+    drawn = multiplier_figure(read_costs(output), output.with_suffix(""))
+    log.info("cost: %s%s", output, f" and {output.with_suffix('.svg')}" if drawn else "")
 
 
 if __name__ == "__main__":

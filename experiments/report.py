@@ -49,7 +49,8 @@ def main(cfg: DictConfig) -> None:
         show(write_inflation(collect(source), output, cfg.grid.replicates, where).rich())
         log.info("report: %s", output / "README.md")
         return
-    report = write_report(collect(source), output, grid, Path(cfg.artifacts), cfg.study, where, cfg.figures)
+    asked = (cfg.study, where, cfg.figures, Path(cfg.costs))
+    report = write_report(collect(source), output, grid, Path(cfg.artifacts), *asked)
     for table in report.shown(cfg.study):
         show(table.rich())
     for line in report.skipped:

@@ -1,6 +1,5 @@
 """One HTML file of a report that needs no network: tables that sort, figures that answer, every figure to its record."""
 
-import csv
 import json
 import logging
 import re
@@ -20,11 +19,13 @@ from steeldefect.report.contrasts import NOTE as CONTRASTS_NOTE
 from steeldefect.report.contrasts import ContrastTable
 from steeldefect.report.low_data import NOTE as LOW_DATA_NOTE
 from steeldefect.report.low_data import families
+from steeldefect.report.multipliers import multipliers
 from steeldefect.report.page_charts import (
     Chart,
     cost_charts,
     curve_charts,
     low_data_chart,
+    multiplier_charts,
     quality_charts,
     share_charts,
 )
@@ -62,6 +63,7 @@ class Section(NamedTuple):
 def write_page(
     output: Path,
     artifacts: Path,
+    costs: Sequence[Mapping[str, str]],
     collection: Collection,
     tables: Sequence[Arms],
     shown: Mapping[Group, Sequence[Shown]],
@@ -71,15 +73,18 @@ def write_page(
 ) -> Path:
     """`output`/page.html; `shown` are the tables of each group, `note` says how to read them.
 
-    Where the records would carry it over `LIMIT`, they are left out and records.jsonl is named instead.
+    `costs` are the rows of experiments/cost.py, where they are at hand.
+
+    Where the records would carry the page over `LIMIT`, they are left out and records.jsonl is named instead.
     """
     records = collection.records
     parts: dict[str, Any] = {
         "title": f"steeldefect: {study.replace('_', ' ')}" if study else "steeldefect: report",
         "verdicts": _verdicts(shown, records),
-        "sections": [_section(arms, shown[arms.group], output, artifacts) for arms in tables],
+        "sections": [_section(arms, shown[arms.group], output, artifacts, costs) for arms in tables],
         "low_data": [view(table, records) for table in low_data],
         "low_data_charts": [chart for family in families(tables) for chart in low_data_chart(family)],
+        "multiplier_charts": multiplier_charts(multipliers(costs)),
         "gan_charts": _gan_charts(records, artifacts),
         "audits": _audits(records, artifacts),
         "notes": [note, CONTRASTS_NOTE, *([LOW_DATA_NOTE] if low_data else [])],
@@ -133,7 +138,9 @@ def _verdicts(shown: Mapping[Group, Sequence[Shown]], records: Sequence[Record])
     ]
 
 
-def _section(arms: Arms, shown: Sequence[Shown], output: Path, artifacts: Path) -> Section:
+def _section(
+    arms: Arms, shown: Sequence[Shown], output: Path, artifacts: Path, costs: Sequence[Mapping[str, str]]
+) -> Section:
     pictures, why = [], NO_PHOTOGRAPHS
     if galleries.may_show(arms.group.dataset, output, artifacts):
         found = gallery(arms.records, artifacts)
@@ -147,7 +154,7 @@ def _section(arms: Arms, shown: Sequence[Shown], output: Path, artifacts: Path) 
         [view(table, arms.records) for table in shown],
         [] if low else share_charts(arms),
         confusions(arms),
-        cost_charts(arms, _costs(artifacts, arms)),
+        cost_charts(arms, _costs(costs, arms)),
         pictures,
         "" if pictures else why,
     )
@@ -158,13 +165,8 @@ def _gan_charts(records: Sequence[Record], artifacts: Path) -> list[Chart]:
     return [*curves, *quality_charts(galleries.gan_rows(records, artifacts, "quality.csv"))]
 
 
-def _costs(artifacts: Path, arms: Arms) -> dict[str, dict[str, float]]:
-    """FLOPs and latency by classifier from artifacts/cost.csv (experiments/cost.py), at the image size of these cells."""
-    path = artifacts / "cost.csv"
-    if not path.is_file():
-        return {}
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+def _costs(rows: Sequence[Mapping[str, str]], arms: Arms) -> dict[str, dict[str, float]]:
+    """FLOPs and latency by classifier, at the image size of these cells."""
     sizes = {str(record["config"].get("classifier", {}).get("image_size")) for record in arms.records}
     found: dict[str, dict[str, float]] = {}
     for row in rows:

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from steeldefect.report.arms import Arms
 from steeldefect.report.figures import COLOURS, drawn_shares
 from steeldefect.report.low_data import drawn_lines
+from steeldefect.report.multipliers import MEASURES, Grid
 from steeldefect.report.statistics import Estimate
 from steeldefect.report.tables import TITLES
 
@@ -101,6 +102,19 @@ def cost_charts(arms: Arms, costs: Mapping[str, Mapping[str, float]]) -> list[Ch
         charts += _chart(
             f"cost-{len(charts)}-{arms.group.slug}", f"Accuracy against {name}", lines, axes, mode="markers+text"
         )
+    return charts
+
+
+def multiplier_charts(grid: Grid) -> list[Chart]:
+    """What MobileNetV2 costs by width, a line an image size (paper: section 2.3)."""
+    charts = []
+    for name, by_size in grid.items():
+        title, traces = MEASURES[name][0], []
+        for number, (size, line) in enumerate(by_size.items()):
+            widths, values = np.array(line).T
+            traces.append(_curve(f"{size} px", widths, values, number, DASHES[number % len(DASHES)]))
+        axes = {"xaxis": {"title": "width multiplier alpha"}, "yaxis": {"title": title, "rangemode": "tozero"}}
+        charts.append(_figure(f"multipliers-{name}", f"MobileNetV2: {title} by width and resolution", traces, axes))
     return charts
 
 

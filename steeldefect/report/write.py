@@ -23,6 +23,7 @@ from steeldefect.report.low_data import (
     low_data_tables,
 )
 from steeldefect.report.low_data import NOTE as LOW_DATA_NOTE
+from steeldefect.report.multipliers import read_costs
 from steeldefect.report.page import write_page
 from steeldefect.report.provenance import Shown, cells_table, provenance, readme
 from steeldefect.report.tables import CONTROLS, LONG, SUMMARY, Table, summary, table2, table3, to_csv
@@ -80,11 +81,12 @@ def write_report(
     study: str | None = None,
     where: Mapping[str, Any] | None = None,
     figures: bool = True,
+    costs: Path | None = None,
 ) -> Report:
     """Writes report.md, tables, summary.csv, figures, page.html, records.jsonl and predictions.csv; with `study` README.md.
 
-    `artifacts` is where banks and histories are looked for. The bytes follow from the records alone (figures: and from
-    what of `artifacts` is at hand).
+    `artifacts` is where banks and histories are looked for, `costs` the file of experiments/cost.py. The bytes follow
+    from the records alone (figures: and from what of these two is at hand).
     """
     records = study_records(collection.records, where or {})
     tested = {record["id"]: collection.tested[record["id"]] for record in records if record["id"] in collection.tested}
@@ -116,7 +118,17 @@ def write_report(
     (output / "report.md").write_text("\n".join([*sections, cells_table(collection)]))
     write_committed(collection, output)
     if figures:
-        write_page(output, artifacts, collection, tables, by_group, report.low_data, study, NOTE)
+        write_page(
+            output,
+            artifacts,
+            read_costs(costs) if costs else [],
+            collection,
+            tables,
+            by_group,
+            report.low_data,
+            study,
+            NOTE,
+        )
     if study:
         readme(study, collection, tables, report.shown(study), output / "README.md")
     return report

@@ -13,6 +13,7 @@ from PIL import Image
 from steeldefect.report import page
 from steeldefect.report.arms import Arms
 from steeldefect.report.collect import Collection, collect
+from steeldefect.report.multipliers import read_costs
 from steeldefect.report.page_pictures import gallery
 from steeldefect.report.page_tables import headline
 from steeldefect.report.provenance import Shown
@@ -74,7 +75,8 @@ def write(collection: Collection, output: Path, artifacts: Path | None = None, s
     ]
     output.mkdir(parents=True, exist_ok=True)
     where = artifacts or output / "none"
-    return page.write_page(output, where, collection, [arms], {GROUP: shown}, [], study, "*n*: runs")
+    costs = read_costs(where / "cost.csv")
+    return page.write_page(output, where, costs, collection, [arms], {GROUP: shown}, [], study, "*n*: runs")
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +192,11 @@ def bank(artifacts: Path, records: list[dict]) -> None:
     found = {"identity": {"dataset": ids["dataset"]}, "summary": {"classes": [{"class": "crazing", "scenes": 17}]}}
     (artifacts / "scenes" / "5ce" / "manifest.json").write_text(json.dumps(found))
     head = "name,classifier,width,image_size,layer,value,unit,threads,runs\n"
-    (artifacts / "cost.csv").write_text(f"{head}flops,small_cnn,,64,,2e6,flop,,\nflops,small_cnn,,32,,7e6,flop,,\n")
+    own = "flops,small_cnn,,64,,2e6,flop,,\nflops,small_cnn,,32,,7e6,flop,,\n"
+    grid = [
+        f"flops,mobilenet_v2,{width},{size},,{width * size}e6,flop,,\n" for size in (64, 32) for width in (1.0, 0.5)
+    ]
+    (artifacts / "cost.csv").write_text(head + own + "".join(grid))
 
 
 def test_what_artifacts_hold_is_shown_below_them_only(tmp_path):
@@ -207,8 +213,13 @@ def test_what_artifacts_hold_is_shown_below_them_only(tmp_path):
     kid = json.loads(specs["quality-kid"])["data"]
     assert [trace["y"] for trace in kid] == [[0.5, 0.25], [0.1, None]]
     assert json.loads(specs["gan-loss"])["data"][1]["y"] == [0.5, 0.75]
-    flops = json.loads(next(spec for spec in specs.values() if "FLOPs" in spec))["data"]
-    assert [trace["name"] for trace in flops] == ["small_cnn"] and set(flops[0]["x"]) == {2e6}
+    flops = json.loads(next(spec for spec in specs.values() if "FLOPs an image" in spec and "accuracy" in spec))["data"]
+    assert {trace["name"]: set(trace["x"]) for trace in flops}["small_cnn"] == {2e6}
+    widths = json.loads(specs["multipliers-flops"])["data"]
+    assert [(line["name"], line["x"], line["y"]) for line in widths] == [
+        ("32 px", [0.5, 1.0], [16.0, 32.0]),
+        ("64 px", [0.5, 1.0], [32.0, 64.0]),
+    ]
 
     outside = write(found, tmp_path / "results", tmp_path / "artifacts").read_text()
     assert Reader(outside).sources == [] and page.NO_PHOTOGRAPHS in outside
