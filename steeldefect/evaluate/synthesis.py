@@ -11,6 +11,7 @@ from steeldefect.data.resize import resize
 from steeldefect.gan.filtering import Plausibility, candidates, logits, most_plausible
 from steeldefect.gan.sampling import draw, draw_numbers, load_discriminator, load_generator
 from steeldefect.runs.context import Context
+from steeldefect.runs.device import keep_freed_memory
 from steeldefect.runs.identity import digest
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def synthesize(context: Context) -> str:
     with store.write("banks", identity) as work:
         if work is None:
             return digest(identity)
+        keep_freed_memory()
         generator = load_generator(folder, gan, len(classes))
         if "filter" not in identity:
             chunks, places = draw(generator, gan, len(classes), seed, 0, count), None
