@@ -12,7 +12,7 @@ from steeldefect.bench.steps import autocast, random_images
 from steeldefect.bench.timing import Row, Side, alternating, apart, timed
 from steeldefect.data.datamodule import MixDataModule, to_float
 from steeldefect.gan.module import AdversarialModule
-from steeldefect.gan.networks import START, Discriminator, Generator
+from steeldefect.gan.networks import Discriminator, Generator, latent_size
 
 
 class BareAdversarial(AdversarialModule):
@@ -42,10 +42,7 @@ class BareAdversarial(AdversarialModule):
 class PlainGenerator(Generator):
     """Ours in the memory format that torch takes by itself (NCHW)."""
 
-    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        if self.embedding is not None:
-            z = torch.cat([z, self.embedding(labels)], dim=1)
-        return self.layers(self.linear(z).view(len(z), self.start, START, START), labels)
+    layout = torch.contiguous_format
 
 
 def our_step(gan: dict[str, Any], classes: int, precision: str, device: torch.device) -> Callable[[], None]:
@@ -93,7 +90,7 @@ def tutorial_step(gan: Mapping[str, Any], classes: int, device: torch.device) ->
         target = torch.full((n,), 1.0, device=device)
         loss_real = criterion(discriminator(real, labels), target)
         loss_real.backward()
-        fake = generator(torch.randn(n, gan["latent_dim"], device=device), labels)
+        fake = generator(torch.randn(n, latent_size(gan), device=device), labels)
         target.fill_(0.0)
         loss_fake = criterion(discriminator(fake.detach(), labels), target)
         loss_fake.backward()

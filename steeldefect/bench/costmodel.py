@@ -18,7 +18,7 @@ from steeldefect.bench.adversarial import BareAdversarial
 from steeldefect.bench.counting import Operation, counted
 from steeldefect.bench.steps import autocast
 from steeldefect.classify.module import ClassifierModule
-from steeldefect.gan.networks import PerClass, build_generator
+from steeldefect.gan.networks import PerClass, build_generator, latent_size
 from steeldefect.gan.sampling import CHUNK
 from steeldefect.runs.errors import require
 from steeldefect.runs.mixes import mix_name, phase_images, phase_updates
@@ -81,7 +81,7 @@ def bank_cost(settings: Mapping[str, Any], classes: int) -> Cost:
     def work(generator: nn.Module) -> Callable[[], object]:
         generator.eval()
         network = generator.of(0) if isinstance(generator, PerClass) else generator
-        z, labels = torch.randn(CHUNK, gan["latent_dim"]), torch.zeros(CHUNK, dtype=torch.int64)
+        z, labels = torch.randn(CHUNK, latent_size(gan)), torch.zeros(CHUNK, dtype=torch.int64)
 
         def draw() -> object:
             with torch.no_grad():

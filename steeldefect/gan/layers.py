@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+DETAIL_SIDE = 5  # pixels of the square over which `Detail` takes the mean
+
 
 def elu_moments(alpha: float) -> tuple[float, float]:
     """Mean and variance of ELU(x) for x ~ N(0, 1), in closed form."""
@@ -90,6 +92,40 @@ class ConditionalBatchNorm2d(nn.Module):
         return torch.addcmul(shift[:, :, None, None], scale[:, :, None, None], self.norm(x))
 
 
+class Noise(nn.Module):
+    """x + w n: a map of noise of its own for each image, weighted channel by channel (Karras et al. 2019, section 2).
+
+    `(N, C, side, side)` and `noise` `(N, M)`, of which the layer takes `side`^2 values from `first` on. w is learnt from 0.
+    """
+
+    def __init__(self, channels: int, side: int, first: int) -> None:
+        super().__init__()
+        self.side, self.first = side, first
+        self.weight = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        own = noise[:, self.first : self.first + self.side**2].view(len(x), 1, self.side, self.side)
+        return torch.addcmul(x, self.weight.to(x.dtype)[:, None, None], own.to(x.dtype))
+
+
+class Detail(nn.Module):
+    """Two channels in place of one: the mean around each pixel, and what the pixel differs from it, much amplified.
+
+    `(N, 1, S, S)` to `(N, 2, S, S)`. Light and shade have most of the variance of a photograph, so that without this its
+    texture reaches a network far below the unit variance that initialisations assume.
+    """
+
+    def __init__(self, mean_gain: float, detail_gain: float) -> None:
+        super().__init__()
+        self.mean_gain, self.detail_gain = mean_gain, detail_gain
+
+    def forward(self, images: Tensor) -> Tensor:
+        reach = DETAIL_SIDE // 2
+        mean = F.avg_pool2d(F.pad(images, [reach] * 4, mode="reflect"), DETAIL_SIDE, stride=1)
+        both = torch.cat([self.mean_gain * mean, self.detail_gain * (images - mean)], 1)
+        return both.contiguous(memory_format=torch.channels_last)
+
+
 class MinibatchStd(nn.Module):
     """One more channel: how far the images of a class spread over the batch (Karras et al. 2018, section 3).
 
@@ -118,11 +154,14 @@ class MinibatchStd(nn.Module):
 
 
 class Labelled(nn.ModuleList):
-    """A sequence some of whose layers look at the labels: `forward(x, labels)`."""
+    """A sequence some of whose layers look at the labels or take noise: `forward(x, labels, noise)`."""
 
-    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, labels: Tensor, noise: Tensor | None = None) -> Tensor:
         for layer in self:
-            x = layer(x, labels) if isinstance(layer, ConditionalBatchNorm2d | MinibatchStd) else layer(x)
+            if isinstance(layer, ConditionalBatchNorm2d | MinibatchStd):
+                x = layer(x, labels)
+            else:
+                x = layer(x, noise) if isinstance(layer, Noise) else layer(x)
         return x
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from steeldefect.gan.augment import augment
 from steeldefect.gan.losses import LOSSES, r1_penalty
-from steeldefect.gan.networks import PerClass, build_discriminator, build_generator
+from steeldefect.gan.networks import PerClass, build_discriminator, build_generator, latent_size
 from steeldefect.runs import ranks
 from steeldefect.runs.errors import UserError
 
@@ -59,7 +59,7 @@ class AdversarialModule(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         real, labels = batch
         total = ranks.total_of(self, len(real))
-        latents = ranks.mine(torch.randn(total, self.gan["latent_dim"], device=real.device))
+        latents = ranks.mine(torch.randn(total, latent_size(self.gan), device=real.device))
         with ranks.own_noise(real.device, "gan", self.global_step):
             self._update(real, latents, labels, batch_idx, ranks.weight(total))
 

@@ -12,8 +12,10 @@ from steeldefect.gan.efficientnet import efficientnet_lite0
 from steeldefect.gan.layers import (
     ADropout,
     ConditionalBatchNorm2d,
+    Detail,
     Labelled,
     MinibatchStd,
+    Noise,
     ResizeConvolution,
     activation,
     critical_gain,
@@ -29,25 +31,39 @@ def stages(image_size: int) -> int:
     return (image_size // START).bit_length() - 1
 
 
+def latent_size(gan: Mapping[str, Any]) -> int:
+    """Numbers that make an image: `latent_dim`, and with `generator.noise` a map at each size between 4x4 and the image."""
+    sides = [START * 2**i for i in range(1, stages(gan["image_size"]))]
+    return int(gan["latent_dim"]) + (sum(side**2 for side in sides) if gan["generator"]["noise"] else 0)
+
+
 class Generator(nn.Module):
     """z (and the class) to an image: linear to 4x4, then 3x3/2 deconvolutions up to the image size, tanh.
 
-    `forward(z, labels)`: `(N, latent_dim)` float and `(N,)` int64 to `(N, 1, S, S)` in [-1, 1]. With `classes`=0
+    `forward(z, labels)`: `(N, latent_size)` float and `(N,)` int64 to `(N, 1, S, S)` in [-1, 1]. With `classes`=0
     the labels are not looked at. Channels: `base_channels` at half the image size, doubling down to 4x4. The class
     enters by an embedding joined to z (`class_input=concat`) or by the scales and shifts of BN (`conditional_norm`).
     """
+
+    layout = torch.channels_last
 
     def __init__(self, image_size: int, latent_dim: int, classes: int, options: Mapping[str, Any]) -> None:
         super().__init__()
         n = stages(image_size)
         widths = [options["base_channels"] * 2**i for i in reversed(range(n))]
-        self.start = widths[0]
+        self.start, self.latent_dim = widths[0], latent_dim
         joined, normed = (classes, 0) if options["class_input"] == "concat" else (0, classes)
         self.embedding = nn.Embedding(joined, latent_dim) if joined else None
         self.linear = nn.Linear(latent_dim * (2 if joined else 1), self.start * START**2)
         layers: list[nn.Module] = [*self._after(self.start, normed, options)]
+        side, first = START, 0
         for wide, narrow in itertools.pairwise(widths):
-            layers += [self._doubling(wide, narrow, options), *self._after(narrow, normed, options)]
+            side *= 2
+            layers.append(self._doubling(wide, narrow, options))
+            if options["noise"]:
+                layers.append(Noise(narrow, side, first))
+                first += side**2
+            layers += self._after(narrow, normed, options)
         layers += [self._doubling(widths[-1], 1, options), nn.Tanh()]
         self.layers = Labelled(layers)
         initialise(self, options["init"], critical_gain(1.0))
@@ -71,10 +87,11 @@ class Generator(nn.Module):
         return nn.ConvTranspose2d(wide, narrow, kernel, stride=2, padding=1, output_padding=4 - kernel)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        z, noise = z[:, : self.latent_dim], z[:, self.latent_dim :]
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(labels).to(z.dtype)], dim=1)
         x = self.linear(z).view(len(z), self.start, START, START)
-        return self.layers(x.contiguous(memory_format=torch.channels_last), labels)
+        return self.layers(x.contiguous(memory_format=self.layout), labels, noise)
 
 
 class Discriminator(nn.Module):
@@ -89,9 +106,10 @@ class Discriminator(nn.Module):
         super().__init__()
         n, alpha = stages(image_size), options["elu_alpha"]
         self.input_gain = options["input_gain"]
+        self.detail = Detail(options["input_gain"], options["detail_gain"]) if options["detail_gain"] else None
         # one pass over real and fake together is cheaper, but no statistic of a batch may mix them
         self.one_pass = options["norm"] == "none" and not options["minibatch_std"]
-        widths = [1, *(options["base_channels"] * 2**i for i in range(n))]
+        widths = [1 if self.detail is None else 2, *(options["base_channels"] * 2**i for i in range(n))]
         layers: list[nn.Module] = []
         for i, (narrow, wide) in enumerate(itertools.pairwise(widths)):
             joined = int(options["minibatch_std"] and i == n - 1)
@@ -119,7 +137,8 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         # in NCHW order, so that the weights of the head do not depend on the memory format
-        h = self.layers(images * self.input_gain, labels).flatten(1)
+        seen = images * self.input_gain if self.detail is None else self.detail(images)
+        h = self.layers(seen, labels).flatten(1)
         logits = self.head(h).squeeze(1)
         if self.embedding is not None:
             logits = logits + (self.embedding(labels).to(h.dtype) * h).sum(1)

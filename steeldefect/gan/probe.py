@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steeldefect.gan.features import features_of
 from steeldefect.gan.module import AdversarialModule
+from steeldefect.gan.networks import latent_size
 from steeldefect.gan.quality import Figures, Pool, diversity_shares, figures, over_classes
 from steeldefect.gan.sampling import latents, sample
 from steeldefect.runs.identity import derived_seed
@@ -29,7 +30,7 @@ State = dict[str, Tensor]
 def drawn_pool(generator: torch.nn.Module, gan: dict[str, Any], classes: int, a_class: int, size: int) -> Pool:
     """`a_class` images of each class from latents of their own, which no bank and no sheet uses."""
     labels = torch.arange(classes).repeat(a_class)
-    z = latents(derived_seed("gan", "probe"), range(len(labels)), gan["latent_dim"])
+    z = latents(derived_seed("gan", "probe"), range(len(labels)), latent_size(gan))
     parts = [sample(generator, *part).numpy() for part in zip(z.split(CHUNK), labels.split(CHUNK), strict=True)]
     images = np.concatenate(parts)
     return Pool(images, labels.numpy(), features_of(images, size, next(generator.parameters()).device))

@@ -8,20 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from steeldefect.gan.networks import PerClass, build_discriminator, build_generator
+from steeldefect.gan.networks import PerClass, build_discriminator, build_generator, latent_size
 
 CHUNK = 64  # images drawn together; fixed, since kernels may round differently for another batch size
 
 
-def latents(seed: int, indices: Sequence[int], latent_dim: int) -> Tensor:
-    """`(n, latent_dim)` float32 from N(0, 1); image i has a Philox stream keyed (seed, i) of its own."""
+def latents(seed: int, indices: Sequence[int], size: int) -> Tensor:
+    """`(n, size)` float32 from N(0, 1); image i has a Philox stream keyed (seed, i) of its own."""
     streams = (np.random.Generator(np.random.Philox(key=[seed, i])) for i in indices)
-    return torch.from_numpy(np.stack([s.standard_normal(latent_dim, dtype=np.float32) for s in streams]))
+    return torch.from_numpy(np.stack([s.standard_normal(size, dtype=np.float32) for s in streams]))
 
 
 @torch.inference_mode()
 def sample(generator: nn.Module, z: Tensor, labels: Tensor) -> Tensor:
-    """uint8 `(N, S, S)` on the CPU from `(N, latent_dim)` and `(N,)`; the generator must be in eval mode."""
+    """uint8 `(N, S, S)` on the CPU from `(N, latent_size)` and `(N,)`; the generator must be in eval mode."""
     device = next(generator.parameters()).device
     z, labels = z.to(device), labels.to(device)
     if isinstance(generator, PerClass):
@@ -51,7 +51,7 @@ def draw_numbers(
     for start in np.unique(numbers - numbers % CHUNK).tolist():
         indices = range(start, start + CHUNK)
         labels = torch.tensor([k % classes for k in indices])
-        images = sample(generator, latents(seed, indices, gan["latent_dim"]), labels).numpy()
+        images = sample(generator, latents(seed, indices, latent_size(gan)), labels).numpy()
         yield images[numbers[(numbers >= start) & (numbers < start + CHUNK)] - start]
 
 

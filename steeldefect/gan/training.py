@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import WandbLogger
 from steeldefect.data.datamodule import MixDataModule
 from steeldefect.data.pictures import sheet
 from steeldefect.gan.module import AdversarialModule
+from steeldefect.gan.networks import latent_size
 from steeldefect.gan.probe import LAST_GOOD, LastGood, QualityProbe
 from steeldefect.gan.quality import FEWEST, real_pool
 from steeldefect.gan.sampling import latents, sample
@@ -39,7 +40,7 @@ class SampleSheet(Callback):
             return
         n = len(self.classes) * SHEET_COLUMNS
         labels = torch.arange(len(self.classes)).repeat_interleave(SHEET_COLUMNS)
-        images = sample(pl_module.average, latents(0, range(n), pl_module.gan["latent_dim"]), labels).numpy()
+        images = sample(pl_module.average, latents(0, range(n), latent_size(pl_module.gan)), labels).numpy()
         rows = images.reshape(len(self.classes), SHEET_COLUMNS, *images.shape[1:])
         path = self.folder / f"sheet_{epoch:05d}.png"
         sheet(rows, self.classes).save(path)

@@ -21,10 +21,11 @@ MEASURED = (
 # the ids of what was made before still hold. A value here is never changed.
 NEUTRAL: dict[str, dict[str, Any]] = {
     "optimizer": {"lr_discriminator": None},
-    "generator": {"upsampling": "deconvolution", "class_input": "concat"},
+    "generator": {"upsampling": "deconvolution", "class_input": "concat", "noise": False},
     "discriminator": {
         "kind": "convolutional",
         "input_gain": 1.0,
+        "detail_gain": 0,
         "spectral_norm": False,
         "minibatch_std": False,
         "augment": [],

@@ -136,6 +136,7 @@ def _check_generator(options: Mapping[str, Any]) -> None:
         f"gan.generator.norm={options['norm']}: gan.generator.class_input=conditional_norm needs norm=batch",
     )
     _from_zero("gan.generator.embedding_std", options["embedding_std"])
+    _flag("gan.generator.noise", options["noise"])
 
 
 def _check_discriminator(options: Mapping[str, Any]) -> None:
@@ -159,6 +160,7 @@ def _check_discriminator(options: Mapping[str, Any]) -> None:
         return
     _check_layers("discriminator", options)
     _positive("gan.discriminator.input_gain", options["input_gain"])
+    _from_zero("gan.discriminator.detail_gain", options["detail_gain"])
     _flag("gan.discriminator.minibatch_std", options["minibatch_std"])
     keep = options["keep_probability"]
     require(_number(keep) and 0 < keep <= 1, f"gan.discriminator.keep_probability={keep}: must lie in (0, 1]")

@@ -7,7 +7,9 @@ from torch.nn import functional as F
 from steeldefect.gan.layers import (
     ADropout,
     ConditionalBatchNorm2d,
+    Detail,
     MinibatchStd,
+    Noise,
     ResizeConvolution,
     critical_gain,
     elu_moments,
@@ -117,6 +119,31 @@ def test_conditional_norm_gives_each_class_its_own_scale_and_shift() -> None:
     z = layer(x, labels)
     assert torch.equal(z[labels == 0], y[labels == 0])
     assert torch.allclose(z[labels == 1], 3 * y[labels == 1] - 7, atol=1e-5)
+
+
+def test_noise_is_a_map_of_each_images_own_weighted_by_channel() -> None:
+    layer = Noise(3, 4, first=2)
+    x, noise = torch.randn(5, 3, 4, 4), torch.randn(5, 20)
+    assert torch.equal(layer(x, noise), x)  # learnt from nothing
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([0.0, 1.0, -2.0]))
+    added = layer(x, noise) - x
+    expected = noise[:, 2:18].view(5, 4, 4)
+    for channel, weight in enumerate((0.0, 1.0, -2.0)):
+        assert torch.allclose(added[:, channel], weight * expected, atol=1e-6)
+
+
+def test_detail_parts_an_image_into_what_is_around_a_pixel_and_what_it_differs() -> None:
+    layer = Detail(2.0, 24.0)
+    flat = layer(torch.full((1, 1, 8, 8), 0.5))
+    assert torch.allclose(flat[:, 0], torch.ones(1, 8, 8)) and flat[:, 1].abs().max() < 1e-5
+    image = torch.zeros(1, 1, 9, 9)
+    image[0, 0, 4, 4] = 1.0
+    mean, detail = layer(image)[0]
+    around = torch.zeros(9, 9)
+    around[2:7, 2:7] = 1 / 25
+    assert torch.allclose(mean, 2 * around, atol=1e-6)
+    assert torch.allclose(detail, 24 * (image[0, 0] - around), atol=1e-5)
 
 
 @pytest.mark.parametrize("classes", [3, 0])

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from steeldefect.gan.layers import ConditionalBatchNorm2d, MinibatchStd, ResizeConvolution
-from steeldefect.gan.networks import Discriminator, build_discriminator, build_generator
+from steeldefect.gan.layers import ConditionalBatchNorm2d, MinibatchStd, Noise, ResizeConvolution
+from steeldefect.gan.networks import Discriminator, build_discriminator, build_generator, latent_size
 from tests.conftest import Compose
 
 
@@ -36,7 +36,7 @@ def test_networks_follow_the_image_size(composed: Compose, size: int, name: str,
         assert len(generator) == len(discriminator) == 3
         generator, discriminator = generator[1], discriminator[1]
     labels = torch.ones(4, dtype=torch.int64)
-    images = generator(torch.randn(4, 100), labels)
+    images = generator(torch.randn(4, latent_size(gan)), labels)
     assert images.shape == (4, 1, size, size)
     assert any(isinstance(layer, ResizeConvolution) for layer in generator.modules()) == (name == "edcgan_plus")
     assert images.abs().max() <= 1
@@ -90,13 +90,14 @@ def test_z_moves_the_image_more_than_the_class_does_at_the_start(composed: Compo
 
 def test_class_enters_the_normalisation_of_edcgan_plus_and_z_moves_the_image_more(composed: Compose) -> None:
     torch.manual_seed(0)
-    generator = build_generator(composed("train_gan", "gan=edcgan_plus", "gan.image_size=16").gan, 6)
+    gan = composed("train_gan", "gan=edcgan_plus", "gan.image_size=16").gan
+    generator = build_generator(gan, 6)
     assert generator.embedding is None
     assert [layer.scale.num_embeddings for layer in generator.layers if isinstance(layer, ConditionalBatchNorm2d)] == [
         6,
         6,
     ]
-    z, labels = torch.randn(120, 100), torch.arange(6).repeat_interleave(20)
+    z, labels = torch.randn(120, latent_size(gan)), torch.arange(6).repeat_interleave(20)
     with torch.no_grad():
         images = generator(z, labels).reshape(6, 20, -1)
         assert not torch.equal(generator.eval()(z[:1], labels[:1]), generator(z[:1], labels[-1:]))
@@ -141,3 +142,33 @@ def test_input_gain_stretches_the_images_in_front_of_d(composed: Compose) -> Non
         gan = composed("train_gan", "gan.image_size=16", f"gan.discriminator.input_gain={gain}").gan
         logits.append(build_discriminator(gan, 6).eval()(seen, labels))
     assert torch.equal(logits[0], logits[1])
+
+
+def test_noise_is_drawn_with_z_and_moves_the_grain_alone(composed: Compose) -> None:
+    gan = composed("train_gan", "gan=edcgan_plus", "gan.image_size=32").gan
+    assert latent_size(gan) == 100 + 8**2 + 16**2
+    assert latent_size(composed("train_gan", "gan=edcgan", "gan.image_size=32").gan) == 100
+    generator = build_generator(gan, 3).eval()
+    layers = [layer for layer in generator.layers if isinstance(layer, Noise)]
+    assert [(layer.side, layer.first) for layer in layers] == [(8, 0), (16, 64)]
+    z, labels = torch.randn(2, latent_size(gan)), torch.tensor([0, 1])
+    other = torch.cat([z[:, :100], torch.randn(2, 320)], 1)
+    assert torch.equal(generator(z, labels), generator(other, labels))
+    for layer in layers:
+        nn.init.normal_(layer.weight)
+    assert not torch.equal(generator(z, labels), generator(other, labels))
+    torch.testing.assert_close(generator(z, labels)[:1], generator(z[:1], labels[:1]))
+
+
+def test_d_sees_the_detail_beside_the_mean(composed: Compose) -> None:
+    """A faint grain moves the logits more than an equal change of light does, and without `detail_gain` much less."""
+    grain = 0.02 * (-1.0) ** torch.arange(16).add(torch.arange(16)[:, None])
+    moved = {}
+    for gain in (24.0, 0.0):
+        torch.manual_seed(0)
+        gan = composed("train_gan", "gan=edcgan_plus", "gan.image_size=16", f"gan.discriminator.detail_gain={gain}").gan
+        discriminator = build_discriminator(gan, 3)
+        images, labels = torch.zeros(1, 1, 16, 16), torch.zeros(1, dtype=torch.int64)
+        base = discriminator(images, labels)
+        moved[gain] = [abs((discriminator(images + change, labels) - base).item()) for change in (grain, 0.02)]
+    assert moved[24.0][0] > 3 * moved[24.0][1] and moved[24.0][0] > 3 * moved[0.0][0]
