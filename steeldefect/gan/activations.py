@@ -96,7 +96,7 @@ def _step(
 ) -> None:
     with torch.autocast(real.device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
         of_d, _ = LOSSES[loss]
-        value = of_d(*judge(network, real, fake, labels))
+        value = of_d(*judge(network, real, fake, labels)[:2])
     optimizer.zero_grad()
     value.backward()
     optimizer.step()

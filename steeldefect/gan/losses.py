@@ -35,6 +35,18 @@ def hinge_generator(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
+def called_fake(logits: Tensor) -> Tensor:
+    """-E[log(1 - D)], the part of `discriminator_loss` that is taken of fakes."""
+    return F.softplus(logits).mean()
+
+
+def hinge_called_fake(logits: Tensor) -> Tensor:
+    """E[max(0, 1 + D)], the same of `hinge_discriminator`."""
+    return F.relu(1 + logits).mean()
+
+
+# by gan.loss: of D on what else it is to call fake
+CALLED_FAKE = {"non_saturating": called_fake, "minimax": called_fake, "hinge": hinge_called_fake}
 # by gan.loss: of D on (real, fake) and of G on fake
 LOSSES = {
     "non_saturating": (discriminator_loss, non_saturating),

@@ -9,7 +9,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from steeldefect.gan.augment import augment
-from steeldefect.gan.losses import LOSSES, r1_penalty
+from steeldefect.gan.losses import CALLED_FAKE, LOSSES, r1_penalty
 from steeldefect.gan.networks import PerClass, build_discriminator, build_generator, latent_size
 from steeldefect.runs import ranks
 from steeldefect.runs.errors import UserError
@@ -37,7 +37,12 @@ class AdversarialModule(LightningModule):
         self.discriminator = build_discriminator(gan, classes).to(memory_format=torch.channels_last)
         self.average = deepcopy(self.generator).requires_grad_(False).eval()
         self.discriminator_loss, self.generator_loss = LOSSES[gan["loss"]]
+        self.called_fake = CALLED_FAKE[gan["loss"]]
         self.policies = tuple(gan["discriminator"]["augment"])
+        self.classes = classes
+        # a network of one class knows no other label
+        conditional = gan["conditioning"] == "conditional" and classes > 1
+        self.mismatch = gan["discriminator"].get("mismatch", 0) if conditional else 0
         self.batch_classes: list[int] = []
         self.register_buffer("sums", torch.zeros(len(CURVES)), persistent=False)
         self.register_buffer("first_bad", torch.full((), -1, dtype=torch.int64), persistent=False)
@@ -70,9 +75,11 @@ class AdversarialModule(LightningModule):
         fake = generator(latents, labels)
 
         # D: real against fake
-        real_logits, fake_logits = judge(discriminator, real, fake.detach(), labels, self.policies)
+        wrong = self._wrong(labels)
+        real_logits, fake_logits, wrong_logits = judge(discriminator, real, fake.detach(), labels, self.policies, wrong)
         loss_d = self.discriminator_loss(real_logits, fake_logits)
-        objective = weight * self._penalised(loss_d, discriminator, real, labels)
+        objective = loss_d if wrong is None else loss_d + self.mismatch * self.called_fake(wrong_logits)
+        objective = weight * self._penalised(objective, discriminator, real, labels)
         optimizer_d.zero_grad()
         self.manual_backward(objective)
         optimizer_d.step()
@@ -92,6 +99,12 @@ class AdversarialModule(LightningModule):
             bad = ~torch.isfinite(objective + loss_g) & (self.first_bad < 0)
             self.first_bad.copy_(torch.where(bad, self.step, self.first_bad))
             self.step += 1
+
+    def _wrong(self, labels: Tensor) -> Tensor | None:
+        """For each image one of the labels that it does not have; None without `discriminator.mismatch`."""
+        if not self.mismatch:
+            return None
+        return (labels + torch.randint_like(labels, 1, self.classes)) % self.classes
 
     def _penalised(self, loss: Tensor, discriminator: nn.Module, real: Tensor, labels: Tensor) -> Tensor:
         """`loss` + gamma R1, at every k-th step and then k-fold ("lazy", Karras et al. 2020, appendix B)."""
@@ -158,12 +171,22 @@ class AdversarialModule(LightningModule):
 
 
 def judge(
-    discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor, policies: tuple[str, ...] = ()
-) -> tuple[Tensor, Tensor]:
-    """Logits of real and of fake images of the same labels, float32, both through the augmentation; one pass or two."""
+    discriminator: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    labels: Tensor,
+    policies: tuple[str, ...] = (),
+    wrong: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of real and of fake images of the same labels, float32, both through the augmentation; one pass or two.
+
+    With `wrong` `(N,)`, labels that the real images do not have, their logits under those too; else none.
+    """
+    more, n = [] if wrong is None else [wrong], len(labels)
     if not discriminator.one_pass:
-        real_logits, fake_logits = (discriminator(augment(images, policies), labels) for images in (real, fake))
-    else:
-        both = augment(torch.cat([real, fake.to(real.dtype)]), policies).contiguous(memory_format=torch.channels_last)
-        real_logits, fake_logits = discriminator(both, torch.cat([labels, labels])).chunk(2)
-    return real_logits.float(), fake_logits.float()
+        logits = discriminator(augment(real, policies), labels, *more)
+        fake_logits = discriminator(augment(fake, policies), labels)
+        return logits[:n].float(), fake_logits.float(), logits[n:].float()
+    both = augment(torch.cat([real, fake.to(real.dtype)]), policies).contiguous(memory_format=torch.channels_last)
+    logits = discriminator(both, torch.cat([labels, labels]), *more).float()
+    return logits[:n], logits[n : 2 * n], logits[2 * n :]

@@ -99,7 +99,8 @@ class Discriminator(nn.Module):
 
     `forward(images, labels)`: `(N, 1, S, S)` in [-1, 1] and `(N,)` int64 to `(N,)`. With `classes` > 0 the class
     enters by projection: logit = w.h + e(label).h over the flattened last map h. `minibatch_std` joins the spread of
-    the batch to the input of the last convolution.
+    the batch to the input of the last convolution. `wrong` `(M,)` int64: the logits of the first M images under these
+    labels as well, behind the others, at the cost of the projection alone.
     """
 
     def __init__(self, image_size: int, classes: int, options: Mapping[str, Any]) -> None:
@@ -135,10 +136,12 @@ class Discriminator(nn.Module):
                 if isinstance(layer, nn.Conv2d | nn.Linear):
                     spectral_norm(layer)
 
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor, wrong: Tensor | None = None) -> Tensor:
         # in NCHW order, so that the weights of the head do not depend on the memory format
         seen = images * self.input_gain if self.detail is None else self.detail(images)
         h = self.layers(seen, labels).flatten(1)
+        if wrong is not None:
+            h, labels = torch.cat([h, h[: len(wrong)]]), torch.cat([labels, wrong])
         logits = self.head(h).squeeze(1)
         if self.embedding is not None:
             logits = logits + (self.embedding(labels).to(h.dtype) * h).sum(1)

@@ -26,6 +26,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
         "kind": "convolutional",
         "input_gain": 1.0,
         "detail_gain": 0,
+        "mismatch": 0,
         "spectral_norm": False,
         "minibatch_std": False,
         "augment": [],

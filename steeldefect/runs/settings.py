@@ -161,6 +161,7 @@ def _check_discriminator(options: Mapping[str, Any]) -> None:
     _check_layers("discriminator", options)
     _positive("gan.discriminator.input_gain", options["input_gain"])
     _from_zero("gan.discriminator.detail_gain", options["detail_gain"])
+    _from_zero("gan.discriminator.mismatch", options["mismatch"])
     _flag("gan.discriminator.minibatch_std", options["minibatch_std"])
     keep = options["keep_probability"]
     require(_number(keep) and 0 < keep <= 1, f"gan.discriminator.keep_probability={keep}: must lie in (0, 1]")

@@ -93,7 +93,7 @@ def test_real_and_fake_get_the_same_kinds(one_pass: bool) -> None:
     watcher = Watcher()
     watcher.one_pass = one_pass
     torch.manual_seed(0)
-    real_logits, fake_logits = judge(watcher, images(8), images(8), torch.zeros(8, dtype=torch.int64), ("cutout",))
+    real_logits, fake_logits, _ = judge(watcher, images(8), images(8), torch.zeros(8, dtype=torch.int64), ("cutout",))
     assert len(real_logits) == len(fake_logits) == 8
     real, fake = torch.cat(shown).chunk(2)
     assert ((real == 0).flatten(1).any(1)).all() and ((fake == 0).flatten(1).any(1)).all()

@@ -37,6 +37,7 @@ def test_keys_that_came_later_leave_ids_as_they_were(
         "gan.generator.noise=true",
         "gan.discriminator.input_gain=4",
         "gan.discriminator.detail_gain=8",
+        "gan.discriminator.mismatch=1",
         "gan.discriminator.spectral_norm=true",
         "gan.discriminator.minibatch_std=true",
         "gan.discriminator.augment=[flip]",

@@ -122,6 +122,7 @@ def test_judges_get_the_updates_of_both_phases_whatever_the_phases_of_the_cells(
         ("gan.discriminator.r1_gamma=-1", r"gan\.discriminator\.r1_gamma=-1: must be a number from 0 up"),
         ("gan.discriminator.input_gain=0", r"gan\.discriminator\.input_gain=0: must be a number above 0"),
         ("gan.discriminator.detail_gain=-1", r"gan\.discriminator\.detail_gain=-1: must be a number from 0 up"),
+        ("gan.discriminator.mismatch=-1", r"gan\.discriminator\.mismatch=-1: must be a number from 0 up"),
         ("gan.generator.noise=1", r"gan\.generator\.noise=1: must be true or false"),
         ("gan.discriminator.r1_every=0", r"gan\.discriminator\.r1_every=0: must be a whole number from 1 up"),
         ("gan.discriminator.minibatch_std=1", r"gan\.discriminator\.minibatch_std=1: must be true or false"),
