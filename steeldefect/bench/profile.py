@@ -26,7 +26,7 @@ KINDS_OF_OPERATOR = {
     "matmul": ("aten::mm", "aten::addmm", "aten::bmm"),
     "optimizer": ("aten::_fused_", "Optimizer.", "aten::lerp", "aten::_foreach_lerp"),
     "copies": ("aten::copy_", "aten::cat"),
-    "a_dropout": ("aten::addcmul", "aten::bernoulli"),
+    "dropout": ("aten::addcmul", "aten::bernoulli"),
 }
 
 

@@ -1,6 +1,6 @@
 """Adversarial training as a LightningModule with manual optimization (paper: section 2.1, eqs. 1-3)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from steeldefect.gan.augment import augment
 from steeldefect.gan.losses import CALLED_FAKE, LOSSES, r1_penalty
 from steeldefect.gan.networks import PerClass, build_discriminator, build_generator, latent_size
+from steeldefect.gan.sampling import settled
 from steeldefect.runs import ranks
 from steeldefect.runs.errors import UserError
 
@@ -28,8 +29,10 @@ class AdversarialModule(LightningModule):
     first_bad: Tensor
     step: Tensor
 
-    def __init__(self, gan: dict[str, Any], classes: int) -> None:
+    def __init__(self, gan: dict[str, Any], classes: int, counts: Sequence[int] | None = None) -> None:
+        """counts: real images of each class, where they are not equally many."""
         super().__init__()
+        self.counts = counts or [1] * classes
         self.save_hyperparameters({"gan": gan, "classes": classes})
         self.automatic_optimization = False
         self.gan: Mapping[str, Any] = gan
@@ -120,6 +123,10 @@ class AdversarialModule(LightningModule):
         theirs, ours = self.average.state_dict(), self.generator.state_dict()
         floats = [name for name, value in ours.items() if value.is_floating_point()]
         torch._foreach_lerp_([theirs[n] for n in floats], [ours[n] for n in floats], 1 - self.gan["ema_decay"])
+
+    def settled(self) -> nn.Module:
+        """The averaged generator as banks are drawn from it (`sampling.settled`)."""
+        return settled(self.average, self.gan, self.counts)
 
     def on_train_epoch_start(self) -> None:
         self.average.eval()

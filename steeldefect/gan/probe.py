@@ -62,7 +62,8 @@ class QualityProbe(Callback):
         # a diverged generator has no quality; the module stops the run right after
         if (epoch % self.quality["every"] and not at_end) or pl_module.failed_step() is not None:
             return
-        found = self._measure(pl_module)
+        generator = pl_module.settled()
+        found = self._measure(generator, dict(pl_module.gan))
         shares = diversity_shares(found)
         means = {name: over_classes(values) for name, values in found.items()}
         overall: dict[str, Any] = {"epoch": epoch, "class": "all"} | means
@@ -76,11 +77,11 @@ class QualityProbe(Callback):
         if kid is not None and math.isfinite(kid) and (self.best_row is None or kid < self.best_row["kid"]):
             self.best_row = overall
             if self.quality["snapshot"] == "best_kid":
-                self.best = copy_of(pl_module.average.state_dict())
+                self.best = copy_of(generator.state_dict())
 
-    def _measure(self, module: AdversarialModule) -> Figures:
+    def _measure(self, generator: torch.nn.Module, gan: dict[str, Any]) -> Figures:
         classes, quality = len(self.classes), self.quality
-        synthetic = drawn_pool(module.average, dict(module.gan), classes, self.a_class, quality["feature_size"])
+        synthetic = drawn_pool(generator, gan, classes, self.a_class, quality["feature_size"])
         draws, neighbours = quality["training_draws"], quality["neighbours"]
         return figures(self.reference, self.real, synthetic, classes, draws, neighbours, whole=False)
 
@@ -116,7 +117,8 @@ class LastGood(Callback):
         if pl_module.failed_step() is None:
             self.epoch, self.weights = trainer.current_epoch + 1, copy_of(pl_module.average.state_dict())
         elif self.weights is not None:
-            torch.save(self.weights, self.folder / LAST_GOOD)
+            pl_module.average.load_state_dict(self.weights)
+            torch.save(pl_module.settled().state_dict(), self.folder / LAST_GOOD)
             log.error("the generator as it was after epoch %d is kept in %s", self.epoch, self.folder / LAST_GOOD)
 
 

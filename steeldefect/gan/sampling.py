@@ -1,6 +1,7 @@
 """Images from a trained generator: labelled, one random stream an image, the same bytes however they are asked for."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from steeldefect.gan.networks import PerClass, build_discriminator, build_generator, latent_size
+from steeldefect.runs.identity import derived_seed
 
+SETTLING = 40 * 64  # images over which `settled` measures
 CHUNK = 64  # images drawn together; fixed, since kernels may round differently for another batch size
 
 
@@ -53,6 +56,35 @@ def draw_numbers(
         labels = torch.tensor([k % classes for k in indices])
         images = sample(generator, latents(seed, indices, latent_size(gan)), labels).numpy()
         yield images[numbers[(numbers >= start) & (numbers < start + CHUNK)] - start]
+
+
+def settled(generator: nn.Module, gan: Mapping[str, Any], counts: Sequence[int]) -> nn.Module:
+    """A copy of an averaged generator with the batch statistics of its own weights, in eval mode.
+
+    Averaged running statistics are not those of the averaged weights: weights that swing have an average with smaller
+    activations, and under the variance of the swinging ones it draws with two thirds of the contrast. So they are
+    measured, on latents that nothing else uses, in float32, as torch.optim.swa_utils.update_bn does. `counts`: real
+    images of each class, whose mix a batch of the training has.
+    """
+    settling = deepcopy(generator).eval()
+    for number, network in enumerate(settling if isinstance(settling, PerClass) else [settling]):
+        norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+        for layer in norms:
+            layer.reset_running_stats()
+            layer.momentum = None  # the mean over all batches
+            layer.train()
+        seed = derived_seed("gan", "statistics", number)
+        shares = np.asarray(counts) / sum(counts)
+        device = next(network.parameters()).device
+        labels = torch.from_numpy(np.random.default_rng(seed).choice(len(counts), SETTLING, p=shares))
+        if norms:
+            with torch.no_grad():
+                for start in range(0, SETTLING, CHUNK):
+                    z = latents(seed, range(start, start + CHUNK), latent_size(gan))
+                    network(z.to(device), labels[start : start + CHUNK].to(device))
+        for layer in norms:
+            layer.eval()
+    return settling
 
 
 def load_generator(folder: Path, gan: Mapping[str, Any], classes: int) -> nn.Module:

@@ -40,7 +40,7 @@ class SampleSheet(Callback):
             return
         n = len(self.classes) * SHEET_COLUMNS
         labels = torch.arange(len(self.classes)).repeat_interleave(SHEET_COLUMNS)
-        images = sample(pl_module.average, latents(0, range(n), latent_size(pl_module.gan)), labels).numpy()
+        images = sample(pl_module.settled(), latents(0, range(n), latent_size(pl_module.gan)), labels).numpy()
         rows = images.reshape(len(self.classes), SHEET_COLUMNS, *images.shape[1:])
         path = self.folder / f"sheet_{epoch:05d}.png"
         sheet(rows, self.classes).save(path)
@@ -67,7 +67,7 @@ def train_gan(context: Context) -> str:
         with wandb_run(settings, "gan", identifier, name, [gan["name"], settings["split"]["name"]]) as loggers:
             images, labels = context.images.images[context.real], context.images.labels[context.real]
             seed_everything(derived_seed("gan", "init", settings["gan_seed"]))
-            module = AdversarialModule(gan, len(context.images.classes))
+            module = AdversarialModule(gan, len(context.images.classes), context.real_counts)
             per_class = gan["conditioning"] == "per_class"
             data = MixDataModule(
                 (images, labels),
@@ -124,7 +124,7 @@ def _probe(context: Context, work: Work) -> QualityProbe | None:
 
 
 def _save(module: AdversarialModule, work: Work, real_counts: list[int], probe: QualityProbe | None) -> None:
-    generator = module.average.state_dict()
+    generator = module.settled().state_dict()
     if probe is not None:
         work.summary["quality"] = probe.rows[-1 - len(real_counts)] if probe.rows else None
         if probe.best is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from steeldefect.runs.mixes import keeps_originals
 
-RECIPES = {"split": 1, "gan": 3, "bank": 1, "initial": 2, "cell": 2, "judge": 2, "quality": 2}
+RECIPES = {"split": 1, "gan": 4, "bank": 1, "initial": 2, "cell": 2, "judge": 2, "quality": 2}
 LEFT_OUT = {"gan": ("sheet_every",), "classifier": ("cpu_precision", "weights")}
 # what decides which snapshot is the best; `last` and a bank without a filter are as if these keys were not there
 SNAPSHOT = ("snapshot", "every", "training_draws", "feature_size")

@@ -100,7 +100,7 @@ def test_parts_are_measured_once_and_shown_together(tiny: Compose, tmp_path: Pat
     assert {"classifier_step_small_cnn", "overhead_adversarial", "overhead_classifier"} < set(second)
     shares = [float(row["ours"]) for name, row in second.items() if name.startswith("profile_adversarial_16_")]
     assert sum(shares) == pytest.approx(100, abs=0.1) and shares == sorted(shares, reverse=True)
-    assert {"profile_adversarial_16_a_dropout", "profile_classifier_small_cnn_convolution_backward"} < set(second)
+    assert {"profile_adversarial_16_dropout", "profile_classifier_small_cnn_convolution_backward"} < set(second)
     text = (output / "README.md").read_text()
     assert "| classifier_step_small_cnn |" in text and "at commit" in text
 
