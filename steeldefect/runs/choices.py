@@ -43,8 +43,9 @@ def groups(conf: Path, config_name: str) -> dict[str, str | None]:
         if isinstance(item, str):
             found |= groups(conf, item) if item != "_self_" else {}
             continue
-        for key, choice in item.items():
-            found[str(key).split()[-1]] = choice
+        # Hydra's own groups have their files in Hydra
+        own = {str(key).split()[-1]: choice for key, choice in item.items()}
+        found |= {key: choice for key, choice in own.items() if not key.startswith("hydra/")}
     return found
 
 

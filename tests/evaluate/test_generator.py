@@ -9,15 +9,17 @@ from PIL import Image
 
 from steeldefect.evaluate.generator import evaluate_generator, recall
 from steeldefect.evaluate.synthesis import synthesize
+from steeldefect.gan.quality import diversity_shares
 from steeldefect.gan.training import train_gan
 from steeldefect.runs.context import prepare
 from steeldefect.runs.errors import MissingArtifact, UserError
 from tests.conftest import Compose
 
+BAR = 0.9
 SMALL = [
     *("dataset.per_class=24", "split.validation_fraction=0.3", "quality.feature_size=64", "quality.draws=2"),
     *("quality.copies_images=30", "quality.copies_transforms=none", "classifier@quality.classifier=small_cnn"),
-    "scale.phases.retrain.updates=100",
+    *("scale.phases.retrain.updates=100", f"quality.collapsed_below={BAR}"),
 ]
 
 
@@ -45,6 +47,10 @@ def test_a_generator_gets_every_figure_beside_its_real_value(tiny: Compose) -> N
     assert known == [c for c, size in enumerate(record["set_sizes"]) if size >= 2]
     assert np.mean([figures["kid"][c] for c in known]) > np.mean([figures["kid_floor"][c] for c in known]) + 0.1
     assert np.mean(figures["gan_test"]) < np.mean(figures["gan_test_real"])
+    shares = diversity_shares(figures)
+    assert record["collapsed"] == [
+        c for c, share in zip(record["classes"], shares, strict=True) if share and share < BAR
+    ]
     assert record["collapsed"] and set(record["judges"]) == {"real", "synthetic"}
     with (folder / "quality.csv").open() as file:
         rows = list(csv.DictReader(file))
