@@ -47,6 +47,9 @@ class Templates:
         self.made: dict[tuple[str, ...], DictConfig] = {}
 
     def __getattr__(self, name: str) -> Any:
+        # of an object that is being unpickled (submitit sends its launcher to the job) nothing is there yet
+        if name.startswith("__") or name == "loader":
+            raise AttributeError(name)
         return getattr(self.loader, name)
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:

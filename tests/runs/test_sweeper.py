@@ -1,6 +1,7 @@
 """`hydra/sweeper=grid`: the cells of a sweep are what Hydra composes, in a fraction of its time."""
 
 import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def test_a_misspelt_key_gets_hydras_own_words(master: tuple[Any, DictConfig]) ->
     loader, given = master
     with pytest.raises(ConfigCompositionException, match=r"Could not override 'optimizer\.lrr'"):
         Templates(loader).load_sweep_config(given, ["optimizer.lrr=0.1"])
+
+
+def test_it_can_be_sent_to_another_process(master: tuple[Any, DictConfig]) -> None:
+    loader, given = master
+    templates = Templates(loader)
+    expected = plain(templates.load_sweep_config(given, list(CELLS[0])))
+    sent = pickle.loads(pickle.dumps(templates))
+    assert plain(sent.load_sweep_config(given, list(CELLS[0]))) == expected
+    assert sent.get_sources() and not hasattr(sent, "no_such_thing")
 
 
 def test_every_verb_that_sweeps_uses_it() -> None:
