@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def test_a_misspelt_key_gets_hydras_own_words(master: tuple[Any, DictConfig]) ->
 
 def test_it_can_be_sent_to_another_process(master: tuple[Any, DictConfig]) -> None:
     loader, given = master
-    templates = Templates(loader)
+    # Hydra has imported its plugins once more
+    templates = import_module(Templates.__module__).Templates(loader)
     expected = plain(templates.load_sweep_config(given, list(CELLS[0])))
     sent = pickle.loads(pickle.dumps(templates))
     assert plain(sent.load_sweep_config(given, list(CELLS[0]))) == expected
