@@ -27,7 +27,7 @@ ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, 
 
 
 class GridSweeper(BasicSweeper):
-    """The basic sweeper with a tenth of a second less for each cell twice: half of a sweep that is finished already."""
+    """The basic sweeper, which composes every cell twice at a tenth of a second each, without most of that."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         loader = cast(ConfigLoader, Templates(hydra_context.config_loader))

@@ -56,7 +56,7 @@ def keep_freed_memory() -> None:
     """Have the process keep the memory that it frees, for the rest of its life; nothing where glibc is not.
 
     By default glibc gives every large tensor back to the kernel, which maps and clears it anew at the next step: a
-    sixth of a training step on a CPU (README, "Speed"). The peak stays within a tenth of what it was.
+    tenth to a sixth of an EDCGAN step on a CPU. The peak stays within a tenth of what it was.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
