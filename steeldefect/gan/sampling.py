@@ -62,9 +62,9 @@ def settled(generator: nn.Module, gan: Mapping[str, Any], counts: Sequence[int])
     """A copy of an averaged generator with the batch statistics of its own weights, in eval mode.
 
     Averaged running statistics are not those of the averaged weights: weights that swing have an average with smaller
-    activations, and under the variance of the swinging ones it draws with two thirds of the contrast. So they are
-    measured, on latents that nothing else uses, in float32, as torch.optim.swa_utils.update_bn does. `counts`: real
-    images of each class, whose mix a batch of the training has.
+    activations, and under the variance of the swinging ones it draws with too little contrast. So they are measured,
+    on latents that nothing else uses, in float32, as torch.optim.swa_utils.update_bn does. `counts`: real images of
+    each class, whose mix a batch of the training has.
     """
     settling = deepcopy(generator).eval()
     for number, network in enumerate(settling if isinstance(settling, PerClass) else [settling]):
