@@ -25,6 +25,7 @@ def synthesize(context: Context) -> str:
     """
     identity, store, classes = context.bank_identity, context.store, context.images.classes
     gan, count, seed = context.settings["gan"], identity["count"], identity["seed"]
+    through = identity.get("seen_through", [])
     folder = store.need("gans", context.gan_id, context.command("train_gan"))
     with store.write("banks", identity) as work:
         if work is None:
@@ -32,15 +33,15 @@ def synthesize(context: Context) -> str:
         keep_freed_memory()
         generator = load_generator(folder, gan, len(classes))
         if "filter" not in identity:
-            chunks, places = draw(generator, gan, len(classes), seed, 0, count), None
+            chunks, places = draw(generator, gan, len(classes), seed, 0, count, through), None
         else:
             drawn = candidates(count, len(classes), identity["filter"]["keep"])
-            every = draw(generator, gan, len(classes), seed, 0, drawn)
+            every = draw(generator, gan, len(classes), seed, 0, drawn, through)
             kept = most_plausible(every, count, len(classes), _plausibility(context, folder))
             np.save(work.folder / "latents.npy", kept)
             places = np.argsort(kept)
             # drawn a second time: all candidates at once may be more than memory holds
-            chunks = draw_numbers(generator, gan, len(classes), seed, kept[places])
+            chunks = draw_numbers(generator, gan, len(classes), seed, kept[places], through)
             work.summary["drawn"] = drawn
         write_bank(work.folder, chunks, count, classes, gan["image_size"], places)
         work.summary |= {"images": count, "classes": list(classes)}

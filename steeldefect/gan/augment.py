@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-MAX_SHIFT = 1 / 8  # of the side
+from steeldefect.gan.orbit import MAX_SHIFT
+
 CUTOUT = 1 / 2  # side of the square, as a share of the image's
 
 
@@ -34,7 +35,7 @@ def contrast(images: Tensor) -> Tensor:
 
 
 def flip(images: Tensor) -> Tensor:
-    """Left to right and top to bottom, each with probability 1/2; G will draw mirrored images too."""
+    """Left to right and top to bottom, each with probability 1/2; G is free in which it draws (`gan.orbit`)."""
     for dim in (2, 3):
         images = torch.where(_uniform(images, 0, 1) < 0.5, images, images.flip(dim))
     return images

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from steeldefect.gan.networks import PerClass, build_discriminator, build_generator, latent_size
+from steeldefect.gan.orbit import placed
 from steeldefect.runs.identity import derived_seed
 
 SETTLING = 40 * 64  # images over which `settled` measures
@@ -37,16 +38,29 @@ def sample(generator: nn.Module, z: Tensor, labels: Tensor) -> Tensor:
 
 
 def draw(
-    generator: nn.Module, gan: Mapping[str, Any], classes: int, seed: int, first: int, count: int
+    generator: nn.Module,
+    gan: Mapping[str, Any],
+    classes: int,
+    seed: int,
+    first: int,
+    count: int,
+    seen_through: Sequence[str] = (),
 ) -> Iterator[np.ndarray]:
     """Bank images `first` ... `first + count - 1` in chunks, uint8 `(n, S, S)`; image k is of class k mod C."""
-    return draw_numbers(generator, gan, classes, seed, np.arange(first, first + count))
+    return draw_numbers(generator, gan, classes, seed, np.arange(first, first + count), seen_through)
 
 
 def draw_numbers(
-    generator: nn.Module, gan: Mapping[str, Any], classes: int, seed: int, numbers: np.ndarray
+    generator: nn.Module,
+    gan: Mapping[str, Any],
+    classes: int,
+    seed: int,
+    numbers: np.ndarray,
+    seen_through: Sequence[str] = (),
 ) -> Iterator[np.ndarray]:
     """The images of these latent numbers (ascending) in chunks, uint8 `(n, S, S)`; number j is of class j mod C.
+
+    seen_through: flips and shifts to draw them through, see `gan.orbit`.
 
     A chunk always starts at a multiple of `CHUNK` and is drawn whole, so that an image asked for alone has the
     bytes that it has in the bank.
@@ -55,6 +69,8 @@ def draw_numbers(
         indices = range(start, start + CHUNK)
         labels = torch.tensor([k % classes for k in indices])
         images = sample(generator, latents(seed, indices, latent_size(gan)), labels).numpy()
+        if seen_through:
+            images = placed(images, seen_through, seed, start)
         yield images[numbers[(numbers >= start) & (numbers < start + CHUNK)] - start]
 
 

@@ -7,6 +7,7 @@ change of the code alters a stage's results; the report refuses to mix recipes i
 from collections.abc import Mapping
 from typing import Any
 
+from steeldefect.gan.orbit import placing
 from steeldefect.runs.mixes import keeps_originals
 
 RECIPES = {"split": 1, "gan": 4, "bank": 1, "initial": 2, "cell": 2, "judge": 2, "quality": 2}
@@ -83,6 +84,9 @@ def bank_identity(
         "count": count,
         "seed": settings["bank"]["seed"],
     }
+    through = placing(settings["gan"]["discriminator"]["augment"]) if settings["bank"]["as_seen"] else []
+    if through:
+        identity["seen_through"] = through
     if settings["bank"]["filter"] is not None:
         identity["filter"] = {
             "by": settings["bank"]["filter"],

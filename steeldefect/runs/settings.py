@@ -72,6 +72,7 @@ def check(settings: Mapping[str, Any]) -> None:
             require(updates is None or _is_whole(updates), f"phases.{phase}.updates={updates}: null or at least 1")
     count = settings["bank"]["count"]
     require(isinstance(count, int) and count >= 0, f"bank.count={count}: must be a whole number from 0 up")
+    _flag("bank.as_seen", settings["bank"]["as_seen"])
     _among("bank.export", settings["bank"]["export"], (None, "png"))
     _among("bank.filter", settings["bank"]["filter"], (None, "classifier", "discriminator"))
     keep = settings["bank"]["filter_keep"]

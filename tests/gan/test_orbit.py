@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from steeldefect.evaluate.synthesis import synthesize
+from steeldefect.gan.orbit import placed, placing
+from steeldefect.gan.sampling import CHUNK
+from steeldefect.gan.training import train_gan
+from steeldefect.runs.context import prepare
+from tests.conftest import Compose
+
+RAMP = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None] + 2 * np.arange(64, dtype=np.uint8), (400, 64, 64))
+
+
+def test_only_what_moves_pixels_is_drawn_through() -> None:
+    assert placing(["brightness", "translation", "cutout", "flip"]) == ["flip", "translation"]
+    assert placing([]) == []
+
+
+def test_flips_show_each_of_four_views_equally_often() -> None:
+    views = [RAMP[0], RAMP[0, ::-1], RAMP[0, :, ::-1], RAMP[0, ::-1, ::-1]]
+    found = placed(RAMP, ["flip"], 0, 0)
+    counts = [sum(np.array_equal(image, view) for image in found) for view in views]
+    assert sum(counts) == 400 and min(counts) > 70
+
+
+def test_shifts_are_whole_pixels_up_to_an_eighth_with_a_mirrored_edge() -> None:
+    found = placed(RAMP, ["translation"], 0, 0)
+    # the middle of the ramp is never mirrored: its gray level tells the shift
+    down, right = RAMP[0, 32, 32].astype(int) - found[:, 32, 32], found[:, 32, 33].astype(int) - found[:, 32, 32]
+    assert set(right) == {2}
+    assert down.min() == -24 and down.max() == 24  # 8 rows and 8 columns of two levels
+    for image in found[:50]:
+        assert {int(step) for step in np.abs(np.diff(image[32].astype(int)))} == {2}
+
+
+def test_another_seed_or_part_is_moved_otherwise_and_the_same_one_is_not() -> None:
+    both = ["flip", "translation"]
+    assert np.array_equal(placed(RAMP, both, 3, 64), placed(RAMP, both, 3, 64))
+    assert not np.array_equal(placed(RAMP, both, 3, 64), placed(RAMP, both, 3, 128))
+    assert not np.array_equal(placed(RAMP, both, 3, 64), placed(RAMP, both, 4, 64))
+
+
+@pytest.mark.parametrize("gan", ["edcgan", "edcgan_plus"])
+def test_a_bank_is_drawn_through_what_its_discriminator_saw(tiny: Compose, gan: str) -> None:
+    overrides = [f"gan={gan}"]
+    seen = [prepare(tiny("synthesize", *overrides, f"bank.as_seen={flag}")) for flag in ("true", "false")]
+    assert seen[0].bank_identity.get("seen_through", []) == (["flip", "translation"] if gan == "edcgan_plus" else [])
+    assert "seen_through" not in seen[1].bank_identity
+    assert (seen[0].bank_id == seen[1].bank_id) == (gan == "edcgan")
+
+
+def test_a_bank_holds_the_images_of_the_generator_as_they_are_placed(tiny: Compose) -> None:
+    train_gan(prepare(tiny("train_gan", "gan=edcgan_plus")))
+    banks = []
+    for flag in ("true", "false"):
+        context = prepare(tiny("synthesize", "gan=edcgan_plus", f"bank.as_seen={flag}"))
+        banks.append(np.load(context.store.folder("banks", synthesize(context)) / "images.npy"))
+    seen, plain = banks
+    seed = context.bank_identity["seed"]
+    parts = [
+        placed(plain[k : k + CHUNK], ["flip", "translation"], seed, k) for k in range(0, len(plain) - CHUNK, CHUNK)
+    ]
+    assert np.array_equal(seen[: sum(map(len, parts))], np.concatenate(parts))
+    assert not np.array_equal(seen, plain)
