@@ -9,6 +9,7 @@ import numpy as np
 from rich import box
 from rich.table import Table as RichTable
 
+from steeldefect.gan.orbit import placing
 from steeldefect.report.arms import matching
 from steeldefect.report.collect import Record, without_path, without_paths
 from steeldefect.report.provenance import KEPT
@@ -131,6 +132,8 @@ def _settings(record: Record) -> dict[str, Any]:
     flat = {key: value for key, value in _flat(config["gan"]) if key not in ("name", "sheet_every")}
     flat["real_per_class"] = record["real_per_class"]
     flat["snapshot"] = config["quality"]["snapshot"]
+    # banks were drawn straight before there was a choice
+    flat["as_seen"] = bool(bank.get("as_seen", False) and placing(config["gan"]["discriminator"]["augment"]))
     flat["filter"] = bank["filter"]
     flat["filter_keep"] = bank["filter_keep"] if bank["filter"] else None
     return flat

@@ -23,6 +23,7 @@ def record(replicate: int, kid: float, gan: str = "edcgan", lr: float = 1e-4, **
     figures = {name: [0.5, 0.7] for name in METRICS} | {"kid": [kid, None], "copies_share": [0.0, 0.1]}
     quality = MEASURE | {"classifier": {"name": "resnet18"}, "optimizer": {"lr": 0.01}} | changes.pop("quality", {})
     bank = {"filter": None, "filter_keep": 0.5} | changes.pop("bank", {})
+    seen = {"augment": changes.pop("augment", [])}
     command = "python experiments/evaluate_gan.py dataset.root=/home/me/neu"
     return {
         "id": f"{gan}{replicate}{lr}{json.dumps(quality)}{json.dumps(bank)}",
@@ -34,7 +35,11 @@ def record(replicate: int, kid: float, gan: str = "edcgan", lr: float = 1e-4, **
         "replicate": replicate,
         "real_per_class": None,
         "ids": {"dataset": "da7a"},
-        "config": {"gan": {"name": gan, "optimizer": {"lr": lr}}, "bank": bank, "quality": quality},
+        "config": {
+            "gan": {"name": gan, "optimizer": {"lr": lr}, "discriminator": seen},
+            "bank": bank,
+            "quality": quality,
+        },
         "classes": ["crazing", "scratches"],
         "part": "validation",
         "figures": figures,
@@ -91,6 +96,15 @@ def test_variants_of_a_generator_are_named_by_what_they_differ_in_and_never_mixe
     write_generators(own, tmp_path, "generators", {"gan.optimizer.lr": 2e-4})
     assert {row["gan"] for row in rows(tmp_path)} == {"edcgan"}
     assert figure(tmp_path, "kid")["mean"] == "0.3"
+
+
+def test_a_bank_drawn_straight_is_not_mixed_with_one_drawn_as_its_discriminator_saw_images(tmp_path: Path) -> None:
+    now, before = {"as_seen": True}, {}
+    own = [record(0, 0.2, "edcgan_plus", bank=now, augment=["flip"]), record(0, 0.3, "edcgan_plus", augment=["flip"])]
+    # whose discriminator sees images as they are draws the same either way
+    own += [record(0, 0.4, bank=now), record(1, 0.5, bank=before)]
+    write_generators(own, tmp_path, "generators")
+    assert {row["gan"] for row in rows(tmp_path)} == {"edcgan", "edcgan_plus as_seen=true", "edcgan_plus as_seen=false"}
 
 
 def test_what_was_measured_in_different_ways_is_refused(tmp_path: Path) -> None:
