@@ -2,7 +2,7 @@
 
 import logging
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from steeldefect.runs.verb import verb
 
@@ -13,9 +13,10 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> None:
     from steeldefect.bench.parts import Bench
     from steeldefect.bench.write import write_results
+    from steeldefect.runs.context import prepare
     from steeldefect.runs.settings import plain
 
-    bench = Bench.of(plain(cfg))
+    bench = Bench.of(plain(cfg), lambda replicate: prepare(OmegaConf.merge(cfg, {"replicate": replicate})))
     for part in bench.parts:
         for row in bench.rows(part):
             ratio = "" if row.ratio is None else f", ratio {row.ratio:.3g}"

@@ -106,36 +106,41 @@ def ours_from_files(
     return side
 
 
+def plain_training(settings: Mapping[str, Any], files: Path, steps: int) -> tuple[PlainClassifier, ImageFolder]:
+    """ImageFolder, a DataLoader of two workers, a plain module, float32: trained, with the images as it read them."""
+    quiet()
+    size, batch = settings["classifier"]["image_size"], settings["optimizer"]["batch_size"]
+    data = ImageFolder(str(files))
+    network = build_classifier(settings["classifier"], len(data.classes)).to(memory_format=torch.contiguous_format)
+    channels = 3 if isinstance(network, GrayAsRgb) else 1
+    data.transform = transforms.Compose(
+        [
+            transforms.Grayscale(channels),
+            transforms.Resize((size, size)),
+            transforms.ToTensor(),
+            transforms.Normalize([0.5] * channels, [0.5] * channels),
+        ]
+    )
+    module = PlainClassifier(network.network if isinstance(network, GrayAsRgb) else network, settings["optimizer"])
+    trainer = Trainer(
+        accelerator=accelerator_kind(settings["trainer"]["accelerator"]),
+        devices=1,
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, DataLoader(data, batch, shuffle=True, num_workers=WORKERS), weights_only=True)
+    return module, data
+
+
 def plain_from_files(settings: Mapping[str, Any], files: Path, steps: int) -> Side:
-    """ImageFolder, a DataLoader of two workers, a plain module, float32; seconds of everything, shared out."""
+    """Seconds of a step of `plain_training`, everything shared out."""
 
     def side() -> float:
-        quiet()
         started = time.perf_counter()
-        size, batch = settings["classifier"]["image_size"], settings["optimizer"]["batch_size"]
-        data = ImageFolder(str(files))
-        network = build_classifier(settings["classifier"], len(data.classes)).to(memory_format=torch.contiguous_format)
-        channels = 3 if isinstance(network, GrayAsRgb) else 1
-        data.transform = transforms.Compose(
-            [
-                transforms.Grayscale(channels),
-                transforms.Resize((size, size)),
-                transforms.ToTensor(),
-                transforms.Normalize([0.5] * channels, [0.5] * channels),
-            ]
-        )
-        module = PlainClassifier(network.network if isinstance(network, GrayAsRgb) else network, settings["optimizer"])
-        trainer = Trainer(
-            accelerator=accelerator_kind(settings["trainer"]["accelerator"]),
-            devices=1,
-            max_steps=steps,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        loader = DataLoader(data, batch, shuffle=True, num_workers=WORKERS)
-        trainer.fit(module, loader, weights_only=True)
+        plain_training(settings, files, steps)
         return (time.perf_counter() - started) / steps
 
     return side

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 
+from steeldefect.bench.accuracy import accuracy_rows
 from steeldefect.bench.adversarial import adversarial_rows, our_step
 from steeldefect.bench.classifier import bare_step, classifier_rows, write_files
 from steeldefect.bench.counting import KINDS
@@ -21,6 +22,7 @@ from steeldefect.bench.timing import Row
 from steeldefect.bench.verbs import side_by_side, verb_rows
 from steeldefect.bench.write import PARTS, part_file
 from steeldefect.data.sources import ImageSet, load_dataset
+from steeldefect.runs.context import Context
 from steeldefect.runs.device import available_threads, keep_freed_memory, resolve_precision, torch_device
 from steeldefect.runs.environment import command_line, git_commit, machine, versions
 from steeldefect.runs.errors import nearest, require
@@ -37,16 +39,21 @@ class Bench:
     parts: list[str]
     output: Path
     device: torch.device
+    context: Callable[[int], Context]
 
     @classmethod
-    def of(cls, config: dict[str, Any]) -> "Bench":
-        """From the checked config; UserError names what does not fit. The process keeps `trainer.threads`."""
+    def of(cls, config: dict[str, Any], context: Callable[[int], Context]) -> "Bench":
+        """From the checked config; UserError names what does not fit. The process keeps `trainer.threads`.
+
+        context: of a replicate of the same config.
+        """
         options = config["bench"]
         for part in config["parts"]:
             require(part in PARTS, f"parts={part}: {nearest(str(part), PARTS)}")
-        for name in options["classifiers"] or []:
-            choices = options["backbones"]
-            require(name in choices, f"bench.classifiers={name}: {nearest(str(name), choices)}")
+        for key, names in {"": options, "accuracy.": options["accuracy"]}.items():
+            for name in names["classifiers"] or []:
+                choices = options["backbones"]
+                require(name in choices, f"bench.{key}classifiers={name}: {nearest(str(name), choices)}")
         for key in ("pairs", "steps", "classifier_steps", "profile_steps", "files"):
             value = options[key]
             require(isinstance(value, int) and value >= 1, f"bench.{key}={value}: must be a whole number from 1 up")
@@ -56,7 +63,7 @@ class Bench:
         device = torch_device(config["trainer"]["accelerator"])
         if device.type == "cpu":
             keep_freed_memory()  # as a run does
-        return cls(config, options, parts, Path(config["output"]), device)
+        return cls(config, options, parts, Path(config["output"]), device, context)
 
     def rows(self, part: str) -> list[Row]:
         """Measured now, or read where this commit has measured them with these options."""
@@ -79,6 +86,7 @@ class Bench:
             "roof": lambda: roof_rows(measure_roof(self.options["roof"], self.device)),
             "adversarial": self._adversarial,
             "classifier": self._classifier,
+            "accuracy": self._accuracy,
             "profile": self._profile,
             "overhead": lambda: overhead_rows(
                 self.settings, self.classes, self.precisions, self.options, self.device, self.work / "overhead"
@@ -122,6 +130,15 @@ class Bench:
             precision = self._precision(settings["classifier"]["cpu_precision"])
             work = self.work / "classifier"
             rows += classifier_rows(settings, given, precision, self.roof, self.options, self.device, work)
+        return rows
+
+    def _accuracy(self) -> list[Row]:
+        rows = []
+        for name in self.options["accuracy"]["classifiers"]:
+            optimizer = {**self.settings["optimizer"], "lr": self.settings["scale"]["lr"][name]}
+            settings = {**self.settings, "classifier": self.options["backbones"][name], "optimizer": optimizer}
+            precision = self._precision(settings["classifier"]["cpu_precision"])
+            rows += accuracy_rows(settings, self.context, precision, self.options["accuracy"], self.work / "accuracy")
         return rows
 
     def _precision(self, on_cpu: str) -> str:
