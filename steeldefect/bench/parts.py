@@ -83,7 +83,7 @@ class Bench:
     @property
     def _measures(self) -> dict[str, Callable[[], list[Row]]]:
         return {
-            "roof": lambda: roof_rows(measure_roof(self.options["roof"], self.device)),
+            "roof": lambda: roof_rows(measure_roof(self.options["roof"], self.device, self._formats)),
             "adversarial": self._adversarial,
             "classifier": self._classifier,
             "accuracy": self._accuracy,
@@ -145,6 +145,11 @@ class Bench:
         return resolve_precision(self.settings["precision"], self.settings["trainer"]["accelerator"], on_cpu)
 
     @property
+    def _formats(self) -> list[str]:
+        """float32, and bf16 where a run would use it: a CPU without it emulates it, hundreds of times slower."""
+        return [name for name in DTYPES if name == "float32" or self._precision("bf16-mixed") != "32-true"]
+
+    @property
     def precisions(self) -> tuple[str, str]:
         """Of the generator's training and the classifier's, as a run on this machine would resolve them."""
         return self._precision("bf16-mixed"), self._precision(self.settings["classifier"]["cpu_precision"])
@@ -166,7 +171,8 @@ class Bench:
         if not path.is_file():
             return None
         values = {row["name"]: row["ours"] for row in read_json(path)["rows"]}
-        return {(kind, name): 1e9 * values[f"roof_{kind}_{name}"] for kind in KINDS for name in DTYPES}
+        places = {(kind, name): f"roof_{kind}_{name}" for kind in KINDS for name in DTYPES}
+        return {place: 1e9 * values[name] for place, name in places.items() if name in values}
 
     @cached_property
     def images(self) -> ImageSet:

@@ -1,6 +1,6 @@
 """The machine's roof: what its best kernels reach on the shapes of these networks, against which a step is judged."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,16 +15,16 @@ DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 Roof = dict[tuple[str, str], float]  # FLOP/s by kind and number format
 
 
-def measure_roof(options: Mapping[str, Any], device: torch.device) -> Roof:
-    """Best of `tries` for each of KINDS in float32 and bf16; convolutions forward and backward, channels last.
+def measure_roof(options: Mapping[str, Any], device: torch.device, formats: Iterable[str] = tuple(DTYPES)) -> Roof:
+    """Best of `tries` for each of KINDS in each of `formats` (of DTYPES); convolutions forward and backward, channels last.
 
     `options`: batch, maps (pixels a side), channels, matmul (rows), tries.
     """
     works = {"convolution": partial(_convolution, F.conv2d), "transposed": partial(_convolution, F.conv_transpose2d)}
     found: Roof = {}
     for kind in KINDS:
-        for name, dtype in DTYPES.items():
-            work = works.get(kind, _matmul)(options, dtype, device)
+        for name in formats:
+            work = works.get(kind, _matmul)(options, DTYPES[name], device)
             flops = sum(counted(work).flops_by_kind().values())
             side = timed(work, 1, device)
             found[kind, name] = flops / min(side() for _ in range(options["tries"]))

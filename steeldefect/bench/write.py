@@ -21,7 +21,7 @@ PARTS = {
     "classifier": "A classifier step from image files to updated weights, reading and decoding shared out: ours / "
     "ImageFolder, DataLoader (2 workers) and a plain Lightning module, in a process of its own.",
     "accuracy": "Test accuracy after equal updates on the same images, a line a replicate: ours, as fast as it is, beside the "
-    "plain Lightning module in float32 (its own resize and order), and beside ours in float32 (`_float32`).",
+    "plain Lightning module in float32 (its own resize and order); `_float32`: ours in bf16 beside ours in float32.",
     "profile": "Where the time of a step goes: the share of each kind of operator, as torch's profiler sees it.",
     "overhead": "A step inside Trainer and callbacks / the bare loop of the same step; ratio 0.95: 5 % overhead.",
     "verbs": "Verbs in processes of their own, from the command to its end; `_peak`: resident memory at most.",

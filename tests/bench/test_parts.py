@@ -3,6 +3,9 @@
 import csv
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,11 @@ from steeldefect.bench.adversarial import PlainGenerator
 from steeldefect.bench.growth import growth_figure
 from steeldefect.bench.roof import at_the_roof
 from steeldefect.bench.timing import Row, Side, alternating, apart
-from steeldefect.bench.verbs import run_verb, write_copies
+from steeldefect.bench.verbs import LAUNCH, run_verb, write_copies
 from steeldefect.bench.write import write_results
 from steeldefect.gan.networks import build_generator
 from steeldefect.report.collect import collect
+from steeldefect.runs.device import resolve_precision
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.settings import plain
 from tests.conftest import ROOT, Compose
@@ -89,7 +93,11 @@ def test_parts_are_measured_once_and_shown_together(tiny: Compose, tmp_path: Pat
             return {row["name"]: row for row in csv.DictReader(file)}
 
     first = run("parts=[adversarial,roof]")
-    assert list(first)[:2] == ["roof_convolution_float32", "roof_convolution_bf16"]
+    # a machine without bf16 has no roof in it, and its own step stands beside the float32 one
+    native = resolve_precision("auto", "cpu", "bf16-mixed") != "32-true"
+    assert [name for name in first if name.startswith("roof_convolution")] == [
+        *("roof_convolution_float32", "roof_convolution_bf16")[: 1 + native]
+    ]
     row, at_roof = first["adversarial_step_16"], first["adversarial_step_16_roof"]
     assert list(row) == ["name", "ours", "other", "unit", "ratio"]
     assert float(row["ratio"]) == pytest.approx(float(row["other"]) / float(row["ours"]), rel=0.01)
@@ -99,7 +107,9 @@ def test_parts_are_measured_once_and_shown_together(tiny: Compose, tmp_path: Pat
     assert {name: second[name] for name in first} == first
     assert {"classifier_step_small_cnn", "overhead_adversarial", "overhead_classifier"} < set(second)
     third = run("parts=[accuracy]")
-    for name in ("accuracy_small_cnn_r0", "accuracy_small_cnn_r1", "accuracy_small_cnn_r0_float32"):
+    in_float32 = {name for name in third if name.endswith("_float32") and name.startswith("accuracy")}
+    assert in_float32 == ({"accuracy_small_cnn_r0_float32", "accuracy_small_cnn_r1_float32"} if native else set())
+    for name in ("accuracy_small_cnn_r0", "accuracy_small_cnn_r1", *in_float32):
         # eight updates teach little, but a share of the test images is right
         assert 0 < float(third[name]["ours"]) < 100 and 0 < float(third[name]["other"]) < 100
         assert third[name]["unit"] == "%" and third[name]["ratio"] == ""
@@ -144,6 +154,31 @@ def test_a_verb_is_timed_with_the_peak_of_its_own_process(tmp_path: Path, monkey
     assert 0 < seconds < 60 and 5 < peak < 300 and len(ballast)
     with pytest.raises(UserError, match=r"status.py no_such_key=1: exit code 1"):
         run_verb(["status", "no_such_key=1"], tmp_path / "log.txt")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a parent's death is told to its children on Linux alone")
+def test_a_benchmark_that_is_killed_leaves_no_verb_behind(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    sleeper = f"import os, pathlib, time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    launched = [sys.executable, str(LAUNCH), str(tmp_path / "usage"), sys.executable, "-c", sleeper]
+    bench = subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.run({launched!r})"])
+    deadline = time.monotonic() + 30
+    while not (note.exists() and note.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    verb = int(note.read_text())
+    bench.kill()
+    bench.wait()
+    while _runs(verb) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(verb)
+
+
+def _runs(pid: int) -> bool:
+    """A zombie that nobody has waited for yet does not run."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_copies_of_records_are_so_many_runs(tmp_path: Path) -> None:
