@@ -12,9 +12,10 @@ log = logging.getLogger(__name__)
 
 @verb("choose_lr")
 def main(cfg: DictConfig) -> None:
+    from steeldefect.report.collect import folders
     from steeldefect.report.learning_rates import read_trials, write
 
-    chosen = write(read_trials(Path(cfg.source)), Path(cfg.output))
+    chosen = write(read_trials(*folders(cfg.source)), Path(cfg.output))
     for (dataset, split, scale, classifier), lr in chosen.items():
         frozen = cfg.scale.lr[classifier] if scale == cfg.scale.name else None
         told = "" if frozen is None else f"; conf/scale/{scale}.yaml has {frozen:g}"

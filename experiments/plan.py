@@ -72,9 +72,10 @@ def main(cfg: DictConfig) -> None:
     from hydra import compose
     from hydra.core.hydra_config import HydraConfig
 
+    from steeldefect.report.collect import collect, folders
     from steeldefect.report.costs import Costs
     from steeldefect.report.plan import Plan
-    from steeldefect.report.status import read
+    from steeldefect.report.status import Row, read
     from steeldefect.report.terminal import show
 
     given = [o for o in HydraConfig.get().overrides.task if not o.startswith(("study=", "sweep.", "sweep="))]
@@ -86,7 +87,9 @@ def main(cfg: DictConfig) -> None:
         for overrides in grid(declared, given, OmegaConf.to_container(cfg.sweep))
     ]
     artifacts = Path(cfg.artifacts)
-    plan = Plan(cells, read(artifacts), Costs(artifacts, RESULTS))
+    elsewhere = collect(*folders(cfg.source)).records if cfg.source else []
+    rows = [*read(artifacts), *(Row("cells", record["id"], "done", "") for record in elsewhere)]
+    plan = Plan(cells, rows, Costs(artifacts, RESULTS))
     for table in plan.tables():
         show(table)
     print(f"{cfg.study}: {len(cells)} cells, {len({cell.cell for cell in cells})} distinct; {plan.total()}")

@@ -22,16 +22,16 @@ def _arms(study: str | None, declared: Callable[[Mapping[str, Any], str], list[s
 
 @verb("report")
 def main(cfg: DictConfig) -> None:
-    from steeldefect.report.collect import collect
+    from steeldefect.report.collect import collect, folders
     from steeldefect.report.generators import STUDIES, collect_generators, write_generators
     from steeldefect.report.inflation import STUDY, write_inflation
     from steeldefect.report.terminal import show
     from steeldefect.report.write import Grid, declared, write_report
 
-    source, output = Path(cfg.source), Path(cfg.output)
+    sources, output = folders(cfg.source), Path(cfg.output)
     where = OmegaConf.to_container(cfg.where) if cfg.where else None
     if cfg.study in STUDIES:
-        for shown in write_generators(collect_generators(source), output, cfg.study, where):
+        for shown in write_generators(collect_generators(*sources), output, cfg.study, where):
             show(shown)
         log.info("report: %s", output / "README.md")
         return
@@ -46,11 +46,11 @@ def main(cfg: DictConfig) -> None:
         _arms(cfg.study, declared),
     )
     if cfg.study == STUDY:
-        show(write_inflation(collect(source), output, cfg.grid.replicates, where).rich())
+        show(write_inflation(collect(*sources), output, cfg.grid.replicates, where).rich())
         log.info("report: %s", output / "README.md")
         return
     asked = (cfg.study, where, cfg.figures, Path(cfg.costs))
-    report = write_report(collect(source), output, grid, Path(cfg.artifacts), *asked)
+    report = write_report(collect(*sources), output, grid, Path(cfg.artifacts), *asked)
     for table in report.shown(cfg.study):
         show(table.rich())
     for line in report.skipped:

@@ -124,7 +124,7 @@ def test_a_sweep_comes_back_to_a_cell_that_another_process_held(finished: Path, 
     assert {r["augment"] for r in cells(finished).values() if r["replicate"] == 5} == {"none", "classical"}
 
 
-def test_a_plan_counts_what_is_done_shared_and_missing(finished: Path) -> None:
+def test_a_plan_counts_what_is_done_shared_and_missing(finished: Path, tmp_path: Path) -> None:
     done = verb("plan", finished, "study=controls", "sweep.replicate=[0,1]")
     assert done.returncode == 0, done.stderr
     # eight arms of two replicates; the module's sweep has made org100, org20 and org0 of replicate 0
@@ -137,6 +137,14 @@ def test_a_plan_counts_what_is_done_shared_and_missing(finished: Path) -> None:
     # the originals' and org0's, without and with augmentation
     assert by_kind["initials"][0] == "8"
     assert "one after the other" in done.stdout
+    # the same cells, made on a machine whose records are all that is at hand here
+    report = verb("report", finished, f"output={tmp_path / 'theirs'}", "figures=false")
+    assert report.returncode == 0, report.stderr
+    (tmp_path / "ours").mkdir()
+    away = verb("plan", tmp_path / "ours", "study=controls", "sweep.replicate=[0,1]", f"source={tmp_path / 'theirs'}")
+    assert away.returncode == 0, away.stderr
+    rows = [[part.strip() for part in line.strip("|").split("|")] for line in away.stdout.splitlines()]
+    assert next(row[1:8] for row in rows if row[0] == "cells") == ["16", "16", "3", "0", "0", "0", "13"]
     wrong = verb("plan", finished, "study=control")
     assert wrong.returncode == 2 and "did you mean 'controls'" in wrong.stdout + wrong.stderr
 

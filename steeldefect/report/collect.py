@@ -51,15 +51,32 @@ class Collection:
     skipped: list[str] = field(default_factory=list)  # "<cell>: why", one for each record that could not be read
 
 
+def folders(source: str | Sequence[str]) -> list[Path]:
+    """The config value `source`: one folder, or a list of them."""
+    return [Path(source)] if isinstance(source, str) else [Path(folder) for folder in source]
+
+
 def read_records(source: Path) -> list[Record]:
     return collect(source).records
 
 
-def collect(source: Path) -> Collection:
-    """Finished cells of `source` (artifacts, or its cells), else every records.jsonl in it or below; each id once.
+def collect(*sources: Path) -> Collection:
+    """Finished cells of each source (artifacts, or its cells), else every records.jsonl in it or below; each id once.
 
-    A damaged record is skipped and named in `skipped`; folders without a manifest are not finished and not looked at.
+    So a study that was begun on another machine goes on from its committed records. A damaged record is skipped and
+    named in `skipped`; folders without a manifest are not finished and not looked at.
     """
+    whole = Collection()
+    for source in sources:
+        found, known = _collect(source), {record["id"] for record in whole.records}
+        whole.records += [record for record in found.records if record["id"] not in known]
+        whole.tested = found.tested | whole.tested
+        whole.skipped += found.skipped
+    whole.records.sort(key=_order)
+    return whole
+
+
+def _collect(source: Path) -> Collection:
     if not source.is_dir():
         raise UserError(f"source={source}: no such folder; give artifacts, or a folder of committed results")
     cells = source / "cells" if (source / "cells").is_dir() else source
@@ -75,7 +92,6 @@ def collect(source: Path) -> Collection:
         raise UserError(f"source={source}: holds neither finished cells (<id>/{MANIFEST}) nor {RECORDS}")
     if not collection.records:
         raise UserError(f"source={source}: no record could be read: {'; '.join(collection.skipped[:3])}")
-    collection.records.sort(key=_order)
     return collection
 
 

@@ -52,19 +52,22 @@ class, gray levels.
 """
 
 
-def collect_generators(source: Path) -> list[Record]:
+def collect_generators(*sources: Path) -> list[Record]:
     """Records of `source`/quality, else of every generators.jsonl in `source` or below; each id once, sorted."""
-    folders = sorted(path.parent for path in (source / "quality").glob(f"[!.]*/{MANIFEST}"))
-    records = [read_json(folder / "record.json") for folder in folders]
-    if not folders:
-        lines = [line for path in sorted(source.rglob(RECORDS)) for line in path.read_text().splitlines()]
-        records = [json.loads(line) for line in lines]
-    if not records:
-        raise UserError(f"source={source}: holds neither quality/<id>/{MANIFEST} nor {RECORDS}: make quality")
-    unique = {record["id"]: record for record in records}
+    unique = {record["id"]: record for source in reversed(sources) for record in _records(source)}
     return sorted(
         unique.values(), key=lambda r: (r["dataset"], r["split"], r["scale"], r["gan"], r["replicate"], r["id"])
     )
+
+
+def _records(source: Path) -> list[Record]:
+    finished = sorted(path.parent for path in (source / "quality").glob(f"[!.]*/{MANIFEST}"))
+    if finished:
+        return [read_json(folder / "record.json") for folder in finished]
+    lines = [line for path in sorted(source.rglob(RECORDS)) for line in path.read_text().splitlines()]
+    if not lines:
+        raise UserError(f"source={source}: holds neither quality/<id>/{MANIFEST} nor {RECORDS}: make quality")
+    return [json.loads(line) for line in lines]
 
 
 def write_generators(

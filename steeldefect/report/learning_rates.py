@@ -1,15 +1,17 @@
 """The learning rate of each classifier, chosen by validation accuracy on trials (protocol, "Updates" and "Replicates")."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from steeldefect.report.arms import DEVELOPMENT
-from steeldefect.report.collect import Record, without_path
+from steeldefect.report.collect import Record, without_path, without_paths
 from steeldefect.report.tables import number, to_csv
 from steeldefect.runs.errors import UserError, require
 from steeldefect.runs.store import MANIFEST, read_json
 
+TRIALS = "trials.jsonl"
 # fmt: off
 COLUMNS = (
     "dataset", "split", "scale", "classifier", "lr", "mean", "lowest", "highest", "n_runs", "n_trained", "replicates",
@@ -31,13 +33,14 @@ class Rate(NamedTuple):
         return sum(self.accuracies.values()) / len(self.accuracies)
 
 
-def read_trials(source: Path) -> list[Record]:
-    """Finished trials on org100 with every real image and no augmentation; `UserError` if there is none."""
-    finished = sorted(path.parent for path in (source / "trials").glob(f"[!.]*/{MANIFEST}"))
-    records = [read_json(folder / "record.json") for folder in finished]
+def read_trials(*sources: Path) -> list[Record]:
+    """Trials of each source (finished ones under trials/, else those of its trials.jsonl), each id once: on org100 with
+    every real image and no augmentation; `UserError` if there is none."""
+    unique = {record["id"]: record for source in reversed(sources) for record in _trials(source)}
     plain = {"mix": "org100", "augment": "none", "real_per_class": None, "select": "last"}
-    chosen = [record for record in records if all(record[key] == value for key, value in plain.items())]
-    require(bool(chosen), f"source={source}: no trial on org100 under trials/; make them with `make choose-lr`")
+    chosen = [record for record in unique.values() if all(record[key] == value for key, value in plain.items())]
+    told = ", ".join(map(str, sources))
+    require(bool(chosen), f"source={told}: no trial on org100 under trials/; make them with `make choose-lr`")
     for record in chosen:
         if record["replicate"] < DEVELOPMENT:
             raise UserError(
@@ -46,6 +49,13 @@ def read_trials(source: Path) -> list[Record]:
             )
         require("metrics" not in record, f"trial {record['id']} has figures of the test part; nothing is chosen there")
     return chosen
+
+
+def _trials(source: Path) -> list[Record]:
+    finished = sorted(path.parent for path in (source / "trials").glob(f"[!.]*/{MANIFEST}"))
+    if finished or not (source / TRIALS).is_file():
+        return [read_json(folder / "record.json") for folder in finished]
+    return [json.loads(line) for line in (source / TRIALS).read_text().splitlines()]
 
 
 def rates(records: Sequence[Record]) -> dict[Where, list[Rate]]:
@@ -97,10 +107,12 @@ def rows(by_classifier: dict[Where, list[Rate]]) -> list[dict[str, Any]]:
 
 
 def write(records: Sequence[Record], output: Path) -> dict[Where, float]:
-    """`summary.csv` and `README.md`; the chosen rates."""
+    """`summary.csv`, `README.md` and `trials.jsonl`, a line a trial; the chosen rates."""
     by_classifier = rates(records)
     listed = rows(by_classifier)
     output.mkdir(parents=True, exist_ok=True)
+    lines = sorted(json.dumps(without_paths(record), sort_keys=True, allow_nan=False) for record in records)
+    (output / TRIALS).write_text("\n".join(lines) + "\n")
     (output / "summary.csv").write_text(to_csv(COLUMNS, listed))
     (output / "README.md").write_text(_readme(records, listed))
     return {where: choose(found).lr for where, found in by_classifier.items()}

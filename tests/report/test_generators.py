@@ -125,6 +125,8 @@ def test_committed_records_give_the_same_table_and_notes_are_kept(tmp_path: Path
     assert readme.read_text().partition(KEPT)[2].strip() == "What a reader sees on the sheets."
     write_generators(again, second, "generators")
     assert (second / "summary.csv").read_text() == (first / "summary.csv").read_text()
+    write_generators([record(1, 0.4), record(2, 0.6)], tmp_path / "third", "generators")
+    assert [each["replicate"] for each in collect_generators(first, tmp_path / "third")] == [0, 1, 2]
     with pytest.raises(UserError, match="make quality"):
         collect_generators(tmp_path / "second" / "nowhere")
 

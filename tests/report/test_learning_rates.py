@@ -63,6 +63,20 @@ def test_the_best_mean_wins_of_equals_the_smaller_and_none_that_lacks_a_run(sour
     assert "| **small_cnn** | **0.01** | **0.8** |" in text and "0.11 hours" in text
 
 
+def test_a_classifier_chosen_later_joins_what_is_committed(source: Path, tmp_path: Path) -> None:
+    """trials.jsonl holds all that the choice needs, so that of another machine goes in beside it."""
+    first = tmp_path / "first"
+    write(read_trials(source), first)
+    alone = (first / "summary.csv").read_text()
+    write(read_trials(first), first)
+    assert (first / "summary.csv").read_text() == alone
+    for replicate in (102, 103, 104):
+        put(tmp_path / "more", trial(0.03, replicate, 0.9, id=f"other-{replicate}", classifier="resnet19"))
+    chosen = write(read_trials(tmp_path / "more", first), tmp_path / "both")
+    assert {where[-1]: lr for where, lr in chosen.items()} == {"small_cnn": 0.01, "resnet19": 0.03}
+    assert len((tmp_path / "both" / "trials.jsonl").read_text().splitlines()) == 14
+
+
 def test_other_arms_are_not_looked_at(source: Path) -> None:
     put(source, trial(0.5, 102, 1.0, id="other", augment="classical"))
     assert len(read_trials(source)) == 11

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from steeldefect.report.arms import Arms, Group, groups, study_records
-from steeldefect.report.collect import collect, read_records, without_paths
+from steeldefect.report.collect import Collection, collect, folders, read_records, without_paths, write_committed
 from steeldefect.report.tables import SUMMARY, paper_table, table2, table3
 from steeldefect.report.write import Grid, write_report
 from steeldefect.runs.errors import UserError
@@ -116,6 +116,24 @@ def test_committed_results_give_the_same_tables(written, tmp_path):
     for path in sorted(path for path in written.rglob("*") if path.is_file()):
         assert (again / path.relative_to(written)).read_bytes() == path.read_bytes(), path.name
     assert "/home" not in (written / "records.jsonl").read_text() + (written / "README.md").read_text()
+
+
+def test_a_study_goes_on_from_what_another_machine_committed(written, tmp_path):
+    """Committed records of one half of the cells beside the other half as artifacts give the report of all, byte for byte."""
+    whole, ours = collect(FIXTURE), Path(shutil.copytree(FIXTURE, tmp_path / "artifacts"))
+    first = whole.records[::2]
+    for record in first[1:]:  # one cell stands in both
+        shutil.rmtree(ours / "cells" / record["id"])
+    (tmp_path / "theirs").mkdir()
+    write_committed(
+        Collection(first, {r["id"]: whole.tested[r["id"]] for r in first if r["id"] in whole.tested}),
+        tmp_path / "theirs",
+    )
+    both = collect(*folders([str(ours), str(tmp_path / "theirs")]))
+    assert [record["id"] for record in both.records] == [record["id"] for record in whole.records]
+    write_report(both, tmp_path / "again", GRID, tmp_path / "none", "table3")
+    for path in sorted(path for path in written.rglob("*") if path.is_file()):
+        assert (tmp_path / "again" / path.relative_to(written)).read_bytes() == path.read_bytes(), path.name
 
 
 def test_paths_are_cut_to_their_names():
