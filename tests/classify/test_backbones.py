@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from steeldefect.classify.backbones import BACKBONES, GrayAsRgb, ResNet19, SmallCnn, build_classifier
@@ -34,6 +35,25 @@ def test_width_multiplier_narrows_mobilenet(composed: Compose) -> None:
         for width in (0.5, 1.0)
     }
     assert count[0.5] < 0.5 * count[1.0]
+
+
+def test_mobilenet_at_64_pixels_is_torchvision_s_whoever_lays_the_zeros_around(composed: Compose) -> None:
+    options = composed("train_classifier", "classifier.image_size=64").classifier
+    torch.manual_seed(0)
+    ours = build_classifier(options, 6).network
+    torch.manual_seed(0)
+    theirs = torchvision.models.mobilenet_v2(num_classes=6).to(memory_format=torch.channels_last)
+    padded = [m for m in ours.modules() if isinstance(m, nn.Conv2d) and m.padding_mode == "constant"]
+    sizes = []
+    for layer in padded:
+        layer.register_forward_hook(lambda _, inputs, out: sizes.append((inputs[0].shape[2:], out.shape[2:])))
+    images = torch.rand(4, 3, 64, 64)
+    for network in (ours, theirs):
+        torch.manual_seed(1)  # dropout
+        network(images).square().sum().backward()
+    assert sizes == [((2, 2), (2, 2))] * 3
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-5)
 
 
 def test_vgg16_is_the_paper_s_without_batch_normalisation(composed: Compose) -> None:
