@@ -10,13 +10,16 @@ MIXES ?=
 K ?= 10
 STUDY ?= controls
 SOURCE ?=
+JOBS ?=
 PARTS ?= controls controls_augmented
 ARGS ?=
 
 RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
+SWEEP = -m $(if $(JOBS),hydra/launcher=local hydra.launcher.n_jobs=$(JOBS))
 # what was made elsewhere, beside what is made here
-FROM = $(if $(SOURCE),'source=[$${artifacts},$(SOURCE)]')
+comma := ,
+FROM = $(if $(SOURCE),'source=[$${artifacts}$(comma)$(SOURCE)]')
 # in place of what an experiment declares, where they are given
 SAID = $(filter-out file,$(origin CLASSIFIERS))
 GRID = $(if $(SAID),classifier=$(CLASSIFIERS)) $(if $(MIXES),mix=$(MIXES))
@@ -32,6 +35,7 @@ help: ## this list
 	@echo "  DATA=$(DATA) SPLIT=$(SPLIT) SCALE=$(SCALE) GAN=$(GAN) SCHEDULE=$(SCHEDULE) REPLICATES=$(REPLICATES)"
 	@echo "  CLASSIFIERS=$(CLASSIFIERS)  MIXES=instead of a study's own"
 	@echo "  K=$(K) images a class (low-data)  STUDY=$(STUDY) (plan)  ARGS=any further overrides"
+	@echo "  JOBS=2 cells of a sweep at a time, each in a process of its own, the cores shared out (one after the other)"
 	@echo "  SOURCE=folders of committed results (experiments/results/controls) that reports and plan count in"
 
 setup: $(STAMP) ## make .venv with everything in it
@@ -66,49 +70,49 @@ validate-audit: $(STAMP) ## what the audit finds on plates whose overlaps are kn
 	$(RUN)/validate_audit.py dataset=$(DATA) $(ARGS)
 
 split: $(STAMP) ## split the data set and say what lies where
-	$(RUN)/split.py -m replicate=$(REPLICATES) $(BASE)
+	$(RUN)/split.py $(SWEEP) replicate=$(REPLICATES) $(BASE)
 
 gan: $(STAMP) ## train a generator a replicate
-	$(RUN)/train_gan.py -m replicate=$(REPLICATES) $(BASE)
+	$(RUN)/train_gan.py $(SWEEP) replicate=$(REPLICATES) $(BASE)
 
 bank: gan ## draw the synthetic images
-	$(RUN)/synthesize.py -m replicate=$(REPLICATES) $(BASE)
+	$(RUN)/synthesize.py $(SWEEP) replicate=$(REPLICATES) $(BASE)
 
 quality: bank ## KID, coverage, GAN-test, GAN-train, copies of a generator a replicate
-	$(RUN)/evaluate_gan.py -m replicate=$(REPLICATES) $(BASE)
+	$(RUN)/evaluate_gan.py $(SWEEP) replicate=$(REPLICATES) $(BASE)
 
 generators: $(STAMP) ## the table of the generators whose quality was measured
 	$(RUN)/report.py study=generators 'output=$${artifacts}/report/generators' $(FROM) $(BASE)
 
 table2: bank ## MobileNetV2 over six mixes, then the report
-	$(RUN)/train_classifier.py -m experiment=table2 replicate=$(REPLICATES) $(BASE)
+	$(RUN)/train_classifier.py $(SWEEP) experiment=table2 replicate=$(REPLICATES) $(BASE)
 	$(RUN)/report.py study=table2 'output=$${artifacts}/report/table2' grid.replicates=[$(REPLICATES)] $(FROM) $(BASE)
 
 table3: bank ## classifiers over three mixes, then the report
-	$(RUN)/train_classifier.py -m experiment=table3 classifier=$(CLASSIFIERS) replicate=$(REPLICATES) $(BASE)
+	$(RUN)/train_classifier.py $(SWEEP) experiment=table3 classifier=$(CLASSIFIERS) replicate=$(REPLICATES) $(BASE)
 	$(RUN)/report.py study=table3 'output=$${artifacts}/report/table3' grid.classifiers=[$(CLASSIFIERS)] \
 		grid.replicates=[$(REPLICATES)] $(FROM) $(BASE)
 
 inflation: $(STAMP) ## what a leaking split pretends: random against grouped, originals alone
-	$(RUN)/train_classifier.py -m experiment=inflation replicate=$(REPLICATES) dataset=$(DATA) scale=$(SCALE) $(ARGS)
+	$(RUN)/train_classifier.py $(SWEEP) experiment=inflation replicate=$(REPLICATES) dataset=$(DATA) scale=$(SCALE) $(ARGS)
 	$(RUN)/report.py study=inflation 'output=$${artifacts}/report/inflation' 'where={dataset: $(DATA), scale: $(SCALE)}' \
 		grid.replicates=[$(REPLICATES)] dataset=$(DATA) scale=$(SCALE) $(ARGS)
 
 controls: bank ## originals, bank and their controls, then the report
 	failed=0; for part in $(PARTS); do \
-		$(RUN)/train_classifier.py -m experiment=$$part $(GRID) replicate=$(REPLICATES) $(BASE) || failed=1; \
+		$(RUN)/train_classifier.py $(SWEEP) experiment=$$part $(GRID) replicate=$(REPLICATES) $(BASE) || failed=1; \
 	done; exit $$failed
 	$(RUN)/report.py study=controls 'output=$${artifacts}/report/controls' grid.replicates=[$(REPLICATES)] $(FROM) $(BASE)
 
 low-data: $(STAMP) ## K real images a class, for the generator too, then the report
-	$(RUN)/train_gan.py -m real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
-	$(RUN)/synthesize.py -m mix=org20,bank1000 real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
-	$(RUN)/train_classifier.py -m experiment=low_data $(GRID) real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
+	$(RUN)/train_gan.py $(SWEEP) real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
+	$(RUN)/synthesize.py $(SWEEP) mix=org20,bank1000 real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
+	$(RUN)/train_classifier.py $(SWEEP) experiment=low_data $(GRID) real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
 	$(RUN)/report.py study=low_data 'output=$${artifacts}/report/low_data' grid.replicates=[$(REPLICATES)] $(FROM) $(BASE)
 
 # a rate that diverges is an answer too, so the choice is made from what there is
 choose-lr: $(STAMP) ## choose learning rates on development replicates, by validation
-	-$(RUN)/train_classifier.py -m experiment=choose_lr $(GRID) $(BASE)
+	-$(RUN)/train_classifier.py $(SWEEP) experiment=choose_lr $(GRID) $(BASE)
 	$(RUN)/choose_lr.py scale=$(SCALE) $(FROM)
 
 plan: $(STAMP) ## cells, cost and state of a study (STUDY=controls)

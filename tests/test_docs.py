@@ -100,6 +100,15 @@ def test_the_commands_of_a_document_run(done: list[dict[str, Any]], doc: str) ->
         assert result["code"] == 0, f"{result['text']}\n{result['said']}"
 
 
+def test_make_passes_on_what_lies_elsewhere_and_how_many_cells_at_a_time() -> None:
+    sweeps = expanded("make controls JOBS=2 SOURCE=results/a,results/b REPLICATES=3,4")
+    assert all("-m hydra/launcher=local hydra.launcher.n_jobs=2 " in line for line in sweeps[:-1]) and len(sweeps) == 4
+    assert "'source=[${artifacts},results/a,results/b]'" in sweeps[-1] and "grid.replicates=[3,4]" in sweeps[-1]
+    plain = expanded("make controls")
+    assert not any("launcher" in line or "source" in line for line in plain)
+    assert "'source=[results/a]'" in expanded("make plan SOURCE=results/a")[0]
+
+
 def test_every_document_is_tested_and_linked_files_exist() -> None:
     assert {path.stem for path in (ROOT / "docs").glob("*.md")} >= set(DOCS)
     for doc in DOCS:
