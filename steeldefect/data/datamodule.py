@@ -13,6 +13,7 @@ from steeldefect.data.resize import resize
 from steeldefect.runs import ranks
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.identity import derived_seed
+from steeldefect.runs.mixes import fills_up
 
 AUGMENT = {"none": None, "classical": classical}
 
@@ -26,7 +27,8 @@ class IndexLoader:
     """Batches of indices; the order of an epoch is a pure function of (seed, epoch), so that a run can be resumed.
 
     `groups` (one array of indices a class) makes every batch of one class, for `conditioning=per_class`; otherwise
-    the epoch is one permutation of all images. The last, smaller batch is kept.
+    the epoch is one permutation of all images. The last, smaller batch is kept, but one of a few images is filled up with
+    the first of the epoch (`mixes.fills_up`).
     """
 
     def __init__(self, groups: list[np.ndarray], batch_size: int, seed: int, device: torch.device) -> None:
@@ -45,6 +47,8 @@ class IndexLoader:
         found = []
         for group in self.groups:
             order = rng.permutation(group)
+            if fills_up(len(order), self.batch_size):
+                order = np.concatenate([order, order[: -len(order) % self.batch_size]])
             found += [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         if len(self.groups) > 1:
             found = [found[i] for i in rng.permutation(len(found))]

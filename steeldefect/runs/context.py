@@ -26,6 +26,7 @@ from steeldefect.runs.mixes import (
     draws_from_bank,
     judge_updates,
     mix_name,
+    phase_images,
     phase_updates,
 )
 from steeldefect.runs.settings import SCHEDULES, plain
@@ -80,7 +81,7 @@ class Context:
 
     @cached_property
     def gan_identity(self) -> dict[str, Any]:
-        return identities.gan_identity(self.settings, self.split_id, self.precision("gan"))
+        return identities.gan_identity(self.settings, self.split_id, self.precision("gan"), self.real_counts)
 
     @cached_property
     def gan_id(self) -> str:
@@ -109,6 +110,7 @@ class Context:
             judge_updates(self.settings, self.real_counts),
             self.precision("judge"),
             file_sha256(Path(weights)) if weights else None,
+            sum(self.real_counts) if synthetic is None else synthetic["images"],
         )
 
     @cached_property
@@ -118,7 +120,13 @@ class Context:
         if updates == 0:
             return None
         return identities.initial_identity(
-            self.settings, self.split_id, self.bank_id, updates, self.precision("classifier"), self._weights_id
+            self.settings,
+            self.split_id,
+            self.bank_id,
+            updates,
+            self.precision("classifier"),
+            self._weights_id,
+            self.images_in("initial"),
         )
 
     @cached_property
@@ -131,6 +139,7 @@ class Context:
             self.updates("retrain"),
             self.precision("classifier"),
             self._weights_id,
+            self.images_in("retrain"),
         )
 
     @cached_property
@@ -148,6 +157,9 @@ class Context:
     def updates(self, phase: str, schedule: str | None = None) -> int:
         schedule = schedule or self.settings["schedule"]["name"]
         return phase_updates(self.settings, schedule, phase, self.real_counts, self._left)
+
+    def images_in(self, phase: str) -> int:
+        return phase_images(self.real_counts, self.settings["mix"], phase, self._left)
 
     def precision(self, stage: str) -> str:
         """`precision` with `auto` resolved from the machine, so that it can be hashed; stage: gan, classifier or judge."""

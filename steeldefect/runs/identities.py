@@ -4,11 +4,11 @@ What cannot change a result is left out here and nowhere else (`LEFT_OUT`, `NEUT
 change of the code alters a stage's results; the report refuses to mix recipes in one table.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steeldefect.gan.orbit import placing
-from steeldefect.runs.mixes import keeps_originals
+from steeldefect.runs.mixes import fills_up, keeps_originals
 
 RECIPES = {"split": 1, "gan": 4, "bank": 1, "initial": 2, "cell": 2, "judge": 2, "quality": 2}
 LEFT_OUT = {"gan": ("sheet_every",), "classifier": ("cpu_precision", "weights")}
@@ -56,15 +56,18 @@ def split_identity(settings: Mapping[str, Any], content: str, scenes_id: str | N
     }
 
 
-def gan_identity(settings: Mapping[str, Any], split_id: str, precision: str) -> dict[str, Any]:
+def gan_identity(settings: Mapping[str, Any], split_id: str, precision: str, real: Sequence[int]) -> dict[str, Any]:
+    """`real`: training images a class."""
+    gan = settings["gan"]
     identity = {
         "stage": "gan",
         "recipe": RECIPES["gan"],
         "split": split_id,
         "real_per_class": settings["real_per_class"],
-        "gan": _without_neutral(_without(settings["gan"], LEFT_OUT["gan"])),
+        "gan": _without_neutral(_without(gan, LEFT_OUT["gan"])),
         "seed": settings["gan_seed"],
         "precision": precision,
+        **_last_batch(real if gan["conditioning"] == "per_class" else [sum(real)], gan["batch_size"]),
     }
     if settings["quality"]["snapshot"] != "last":
         chosen = {key: settings["quality"][key] for key in SNAPSHOT}
@@ -104,6 +107,7 @@ def judge_identity(
     updates: int,
     precision: str,
     weights: str | None,
+    images: int,
 ) -> dict[str, Any]:
     """A classifier that judges images: `role` is `measure` or `filter`, `synthetic` what it is trained on if not real."""
     quality = settings["quality"]
@@ -119,6 +123,7 @@ def judge_identity(
         "updates": updates,
         "seed": settings["train_seed"],
         "precision": precision,
+        **_last_batch([images], quality["optimizer"]["batch_size"]),
     }
 
 
@@ -137,7 +142,13 @@ def quality_identity(
 
 
 def initial_identity(
-    settings: Mapping[str, Any], split_id: str, bank_id: str | None, updates: int, precision: str, weights: str | None
+    settings: Mapping[str, Any],
+    split_id: str,
+    bank_id: str | None,
+    updates: int,
+    precision: str,
+    weights: str | None,
+    images: int,
 ) -> dict[str, Any]:
     """Phase `initial` is shared by all mixes that keep the originals: the mix is no part of it, `augment` is."""
     mix = {key: value for key, value in _mix(settings).items() if key != "synthetic_share"}
@@ -147,7 +158,7 @@ def initial_identity(
         "split": split_id,
         "real_per_class": settings["real_per_class"],
         "synthetic": None if keeps_originals(settings["mix"]) else {"bank": bank_id, **mix},
-        **_training(settings, precision, weights),
+        **_training(settings, precision, weights, images),
         "updates": updates,
     }
 
@@ -160,6 +171,7 @@ def cell_identity(
     updates: int,
     precision: str,
     weights: str | None,
+    images: int,
 ) -> dict[str, Any]:
     return {
         "stage": "cell",
@@ -169,20 +181,26 @@ def cell_identity(
         "mix": _mix(settings),
         "bank": bank_id,
         "initial": initial_id,
-        **_training(settings, precision, weights),
+        **_training(settings, precision, weights, images),
         **_unless_neutral({key: settings[key] for key in NEUTRAL_CELL["cell"]}, NEUTRAL_CELL["cell"]),
         "updates": updates,
     }
 
 
-def _training(settings: Mapping[str, Any], precision: str, weights: str | None) -> dict[str, Any]:
+def _training(settings: Mapping[str, Any], precision: str, weights: str | None, images: int) -> dict[str, Any]:
     return {
         "classifier": _without(settings["classifier"], LEFT_OUT["classifier"]) | {"weights": weights},
         "augment": settings["augment"],
         "optimizer": dict(settings["optimizer"]),
         "seed": settings["train_seed"],
         "precision": precision,
+        **_last_batch([images], settings["optimizer"]["batch_size"]),
     }
+
+
+def _last_batch(images: Sequence[int], batch: int) -> dict[str, str]:
+    """Named only where it is filled up: batches were not before, and what it does not touch keeps its id."""
+    return {"last_batch": "filled_up"} if any(fills_up(n, batch) for n in images) else {}
 
 
 def _mix(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def phase_updates(
 ) -> int:
     """Updates of one phase of one mix; 0 where the phase is left out.
 
-    schedule=paper: epochs x batches of the mix, last partial batch kept (protocol, "Updates"), or, where
+    schedule=paper: epochs x batches of the mix, the last partial one counted (protocol, "Updates"), or, where
     `phases.<phase>.updates` gives org20's budget, that budget in the same proportion.
     schedule=fixed_steps: every mix gets org20's. `left` is as in `added_counts`.
     """
@@ -124,6 +124,16 @@ def phase_updates(
     if given["updates"] is None:
         return int(given["epochs"] * batches)
     return max(1, round(given["updates"] * batches / reference))
+
+
+def fills_up(images: int, batch: int) -> bool:
+    """Whether the last batch of an epoch is filled up: one that would hold less than a quarter of `batch`.
+
+    Batch normalisation takes its statistics from that batch, once an epoch. With 1,026 images and batches of 64 it had 2,
+    and MobileNetV2 ended with 70 % of its own training images right, where splits that left 41 and 57 gave 95 and 96 %.
+    Fewer images than `batch` make one batch of all.
+    """
+    return images > batch and 0 < images % batch < batch / 4
 
 
 def judge_updates(settings: Mapping[str, Any], real: Sequence[int]) -> int:

@@ -49,6 +49,22 @@ def test_shuffled_labels_keep_their_number_and_lose_their_meaning(tiny: Compose)
     assert not np.array_equal(shuffled[0], org20[0])
 
 
+@pytest.mark.parametrize("schedule", ["fixed_steps", "paper"])
+@pytest.mark.parametrize("mix", ["org100", "org20", "org0", "classical", "oversampled", "bank1000", "real_extra"])
+def test_a_filled_up_last_batch_is_named_in_the_id_of_the_phase_that_has_it(
+    tiny: Compose, mix: str, schedule: str
+) -> None:
+    k = "real_per_class=3" if mix == "real_extra" else "real_per_class=null"
+    context = cell(tiny, f"mix={mix}", f"schedule={schedule}", k, "bank.count=1200")
+    added = added_part(context)
+    sizes = {phase: len(phase_data(context, added, phase).labels) for phase in ("initial", "retrain")}
+    for batch in (8, 11, 13, 16):
+        own = cell(tiny, f"mix={mix}", f"schedule={schedule}", k, "bank.count=1200", f"optimizer.batch_size={batch}")
+        assert own.initial_identity is not None
+        for phase, identity in (("initial", own.initial_identity), ("retrain", own.cell_identity)):
+            assert ("last_batch" in identity) == (sizes[phase] > batch and 0 < sizes[phase] % batch < batch / 4)
+
+
 def test_oversampled_repeats_each_original_as_often(tiny: Compose) -> None:
     context = cell(tiny, "mix=oversampled", "schedule=paper")
     data = phase_data(context, added_part(context), "retrain")

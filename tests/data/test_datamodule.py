@@ -5,6 +5,7 @@ import torch
 from steeldefect.data.augment import affine, brightness_contrast, classical
 from steeldefect.data.datamodule import IndexLoader, MixDataModule, to_float
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.mixes import fills_up
 
 CPU = torch.device("cpu")
 
@@ -39,6 +40,17 @@ def test_an_epoch_takes_every_image_once_and_the_last_partial_batch_is_kept() ->
     again = IndexLoader([np.arange(10)], 4, 0, CPU)
     assert [b.tolist() for b in again] == first
     assert [b.tolist() for b in IndexLoader([np.arange(10)], 4, 1, CPU)] != first
+
+
+@pytest.mark.parametrize(("images", "last"), [(64, 64), (65, 64), (79, 64), (80, 16), (1026, 64), (40, 40), (128, 64)])
+def test_a_last_batch_of_a_few_is_filled_up_with_the_first_of_the_epoch(images: int, last: int) -> None:
+    loader = IndexLoader([np.arange(images)], 64, 0, CPU)
+    batches = [b.tolist() for b in loader]
+    assert len(batches) == len(loader) == -(-images // 64)
+    assert [len(b) for b in batches] == [*[64] * (len(batches) - 1), last]
+    taken = [i for batch in batches for i in batch]
+    assert set(taken) == set(range(images)) and taken[images:] == taken[: len(taken) - images]
+    assert fills_up(images, 64) == (len(taken) > images)
 
 
 def test_floats_span_minus_one_to_one_channels_last() -> None:

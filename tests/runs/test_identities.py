@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -8,7 +10,19 @@ from tests.conftest import ROOT, Compose
 
 
 def gan_id(composed: Compose, *overrides: str) -> str:
-    return digest(gan_identity(plain(composed("train_gan", *overrides)), "split", "32-true"))
+    return digest(gan_identity(plain(composed("train_gan", *overrides)), "split", "32-true", [210] * 6))
+
+
+def test_a_generator_whose_last_batch_is_filled_up_is_another_one(composed: Compose) -> None:
+    def identity(real: list[int], *overrides: str) -> dict[str, Any]:
+        return gan_identity(plain(composed("train_gan", "scale=cpu", *overrides)), "split", "32-true", real)
+
+    assert identity([200] * 6)["gan"]["batch_size"] == 64
+    assert "last_batch" not in identity([200] * 6)  # 1,200 images: 48 are left over
+    assert identity([200] * 5 + [218])["last_batch"] == "filled_up"  # 1,218: 2
+    # 130 images of a class: 2 are left over, though 780 of all leave 12 as well
+    assert "last_batch" in identity([130] + [180] * 5, "gan.conditioning=per_class")
+    assert "last_batch" not in identity([180] * 6, "gan.conditioning=per_class")
 
 
 @pytest.mark.parametrize(
