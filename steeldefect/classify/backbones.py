@@ -85,8 +85,8 @@ class SmallCnn(nn.Module):
 def _mobilenet_v2(classes: int, options: Mapping[str, Any]) -> nn.Module:
     network = torchvision.models.mobilenet_v2(num_classes=classes, width_mult=options["width"])
     if options["image_size"] <= 64:
-        # the last three depthwise convolutions see maps of 2x2, where oneDNN takes 16 times as long for the weight
-        # gradient if it lays the zeros around itself (a seventh of a training step)
+        # the last three depthwise convolutions see maps of 2x2, where oneDNN takes 16 times as long for the gradients if it
+        # lays the zeros around itself (a training step on two cores with AVX2: 0.35 s for 0.24 s)
         for layer in network.features[15:18].modules():
             if isinstance(layer, nn.Conv2d) and layer.groups > 1:
                 layer.padding_mode = "constant"
