@@ -78,7 +78,7 @@ def main(cfg: DictConfig) -> None:
     from steeldefect.report.status import Row, read
     from steeldefect.report.terminal import show
 
-    given = [o for o in HydraConfig.get().overrides.task if not o.startswith(("study=", "sweep.", "sweep="))]
+    given = [o for o in HydraConfig.get().overrides.task if not o.startswith(("study=", "sweep.", "sweep=", "source="))]
     # what a split warns of is said where it is made
     logging.getLogger("steeldefect.data.splits").setLevel(logging.ERROR)
     cells = [

@@ -84,7 +84,7 @@ class SmallCnn(nn.Module):
 
 def _mobilenet_v2(classes: int, options: Mapping[str, Any]) -> nn.Module:
     network = torchvision.models.mobilenet_v2(num_classes=classes, width_mult=options["width"])
-    if options["image_size"] <= 64:
+    if 32 < options.get("image_size", 0) <= 64:
         # the last three depthwise convolutions see maps of 2x2, where oneDNN takes 16 times as long for the gradients if it
         # lays the zeros around itself (a training step on two cores with AVX2: 0.35 s for 0.24 s)
         for layer in network.features[15:18].modules():
