@@ -129,8 +129,9 @@ def phase_updates(
 def fills_up(images: int, batch: int) -> bool:
     """Whether the last batch of an epoch is filled up: one that would hold less than a quarter of `batch`.
 
-    Batch normalisation takes its statistics from that batch, once an epoch, and its gradient counts as much as any. With 1,026 images and batches of 64 it had 2,
-    and MobileNetV2 ended with 70 % of its own training images right, where splits that left 41 and 57 gave 95 and 96 %.
+    Batch normalisation takes its statistics from that batch, once an epoch, and its gradient counts as much as any. With
+    1,026 images and batches of 64 it had 2, and MobileNetV2 ended with 70 % of its own training images right, where splits
+    that left 41 and 57 gave 95 and 96 %.
     Fewer images than `batch` make one batch of all.
     """
     return images > batch and 0 < images % batch < batch / 4
