@@ -19,7 +19,9 @@ BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHED
 SWEEP = -m $(if $(JOBS),hydra/launcher=local hydra.launcher.n_jobs=$(JOBS))
 # what was made elsewhere, beside what is made here
 comma := ,
-FROM = $(if $(SOURCE),'source=[$${artifacts}$(comma)$(SOURCE)]')
+FROM = $(if $(SOURCE),'source=[$(SOURCE)$(comma)$${artifacts}]')
+# cells of other studies in the same folder are no part of a report, nor of its Holm's correction
+OF = 'where={dataset: $(DATA), split: $(SPLIT), scale: $(SCALE)$(1)}'
 # in place of what an experiment declares, where they are given
 SAID = $(filter-out file,$(origin CLASSIFIERS))
 GRID = $(if $(SAID),classifier=$(CLASSIFIERS)) $(if $(MIXES),mix=$(MIXES))
@@ -42,7 +44,7 @@ setup: $(STAMP) ## make .venv with everything in it
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	.venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 demo: SCALE := demo
@@ -101,14 +103,16 @@ inflation: $(STAMP) ## what a leaking split pretends: random against grouped, or
 controls: bank ## originals, bank and their controls, then the report
 	failed=0; for part in $(PARTS); do \
 		$(RUN)/train_classifier.py $(SWEEP) experiment=$$part $(GRID) replicate=$(REPLICATES) $(BASE) || failed=1; \
-	done; exit $$failed
-	$(RUN)/report.py study=controls 'output=$${artifacts}/report/controls' grid.replicates=[$(REPLICATES)] $(FROM) $(BASE)
+	done; \
+	$(RUN)/report.py study=controls 'output=$${artifacts}/report/controls' grid.replicates=[$(REPLICATES)] \
+		$(call OF,$(comma) real_per_class: null) $(FROM) $(BASE) && exit $$failed
 
 low-data: $(STAMP) ## K real images a class, for the generator too, then the report
 	$(RUN)/train_gan.py $(SWEEP) real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
 	$(RUN)/synthesize.py $(SWEEP) mix=org20,bank1000 real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
 	$(RUN)/train_classifier.py $(SWEEP) experiment=low_data $(GRID) real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
-	$(RUN)/report.py study=low_data 'output=$${artifacts}/report/low_data' grid.replicates=[$(REPLICATES)] $(FROM) $(BASE)
+	$(RUN)/report.py study=low_data 'output=$${artifacts}/report/low_data' grid.replicates=[$(REPLICATES)] \
+		$(OF) $(FROM) $(BASE)
 
 # a rate that diverges is an answer too, so the choice is made from what there is
 choose-lr: $(STAMP) ## choose learning rates on development replicates, by validation
@@ -138,7 +142,7 @@ doctor: $(STAMP) ## what would go wrong: installation, data, disk, device, W&B
 	$(RUN)/doctor.py $(BASE)
 
 test-cluster: $(STAMP) ## a study on a real SLURM of one node (root, slurm-wlm and munge)
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,slurm]'
+	.venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev,slurm]'
 	STEELDEFECT_CLUSTER=1 .venv/bin/python -m pytest --no-cov -rs tests/cluster
 
 .PHONY: bench floor

@@ -1,23 +1,34 @@
 """Tables and figures from records alone: python experiments/report.py source=artifacts output=artifacts/report"""
 
 import logging
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
 from steeldefect.runs.verb import verb
 
+if TYPE_CHECKING:
+    from steeldefect.report.contrasts import Declared
+
 log = logging.getLogger(__name__)
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
-def _arms(study: str | None, declared: Callable[[Mapping[str, Any], str], list[str]]) -> list[str]:
-    """The mixes that a study of its own declares; Tables 2 and 3, and names that nobody declared, have none."""
-    path = CONF / "experiment" / f"{study}.yaml"
-    own = study not in ("table2", "table3") and path.is_file()
-    return declared(OmegaConf.load(path).hydra.sweeper.params, "mix") if own else []
+def _arms(study: str | None) -> dict[str, "Declared"]:
+    """The arms of a study by augmentation; Tables 2 and 3, and names that nobody declared, have none."""
+    from steeldefect.report.contrasts import Declared
+    from steeldefect.report.write import declared
+
+    found: dict[str, Declared] = {}
+    for path in sorted((CONF / "experiment").glob("*.yaml")):
+        config = OmegaConf.load(path)
+        if config.study != study or study in ("table2", "table3"):
+            continue
+        params = config.hydra.sweeper.params
+        for augment in str(params.get("augment") or config.get("augment") or "none").split(","):
+            found[augment] = Declared(declared(params, "classifier"), declared(params, "mix"))
+    return found
 
 
 @verb("report")
@@ -43,7 +54,7 @@ def main(cfg: DictConfig) -> None:
         list(cfg.grid.classifiers or declared(three, "classifier")),
         declared(three, "mix"),
         cfg.grid.replicates,
-        _arms(cfg.study, declared),
+        _arms(cfg.study),
     )
     if cfg.study == STUDY:
         show(write_inflation(collect(*sources), output, cfg.grid.replicates, where).rich())

@@ -1,6 +1,6 @@
 """Paired differences of every arm to the controls, with what a claim needs: interval, p, wins, smallest difference shown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,7 +39,8 @@ COLUMNS = (
 NOTE = f"""\
 *points*: mean paired difference over replicates, [95 % interval], n = runs. *p*: of no difference, two-sided, from the same
 two-way clustered standard error. *p by scene*: sign-flip permutation by scene, exact where few scenes differ; it takes the
-trained runs as they are. *p Holm*: of all accuracy differences of this report but the primary ones, one family.
+trained runs as they are. *p Holm*: of all accuracy differences of this report but the primary ones, one family, in which
+those that are missing or have no p count as 1. Under two thirds of the declared runs a difference has its figures and no p.
 *wins*: runs in which the first arm was better. *smallest shown*: the smallest true difference that this n, with this
 standard error, shows at the 5 % level with a probability of 80 %. AP (paper) is printed beside and not tested again.
 The primary hypothesis is judged on the replicates in which all three arms were trained. Its better control is picked from
@@ -69,6 +70,11 @@ class Contrast:
     absent: int
     cells: frozenset[str]
     p_holm: float | None = None
+
+    @property
+    def slot(self) -> frozenset[str] | tuple[Any, ...]:
+        """Its place in the family of Holm's correction."""
+        return self.cells or (self.group, self.classifier, self.mix, self.arm)
 
     @property
     def primary(self) -> bool:
@@ -124,12 +130,20 @@ class ContrastTable:
     def heading(self) -> str:
         return self.group.title
 
+    @property
+    def others(self) -> tuple[Contrast, ...]:
+        return tuple(contrast for contrast in self.contrasts if not contrast.primary)
+
+    @property
+    def listed(self) -> tuple[Contrast, ...]:
+        """All of them, the primary ones as they are judged."""
+        return (*self.primary, *self.others)
+
     def markdown(self) -> str:
         parts = []
         if self.primary:
             parts = ["**Primary hypothesis.** " + self.said, _markdown(self.primary), "**All others.**"]
-        others = [contrast for contrast in self.contrasts if not contrast.primary]
-        parts += [_markdown(others)] if others else ["None."]
+        parts += [_markdown(self.others)] if self.others else ["None."]
         return "\n\n".join([*parts, *([self.note] if self.note else [])])
 
     def rich(self) -> RichTable:
@@ -138,7 +152,7 @@ class ContrastTable:
         )
         for column in HEAD:
             table.add_column(column, overflow="fold")
-        for contrast in (*self.primary, *(c for c in self.contrasts if not c.primary)):
+        for contrast in self.listed:
             table.add_row(*map(escape, contrast.line()), style="bold" if contrast.primary else None)
         return table
 
@@ -148,17 +162,28 @@ def is_primary_group(group: Group) -> bool:
     return plain and (group.gan, group.schedule) == (PRIMARY_GAN, PRIMARY_SCHEDULE)
 
 
-def expected(tables: Sequence[Arms], group: Group, declared: Sequence[str]) -> Sequence[str]:
-    """The arms that a study declares, for the groups that it is about; others (augmented, the second schedule) hold parts."""
+@dataclass(frozen=True)
+class Declared:
+    """The arms that a study holds under one augmentation: each of its classifiers on each of its mixes."""
+
+    classifiers: Sequence[str] = ()
+    mixes: Sequence[str] = ()
+
+
+def expected(tables: Sequence[Arms], group: Group, declared: Mapping[str, Declared]) -> Declared:
+    """What a study declares, for the groups that it is about; others (a second GAN, the second schedule) hold parts."""
+    own = declared.get(group.augment, Declared())
+    if group.gan != PRIMARY_GAN and any(arms.group.gan == PRIMARY_GAN for arms in tables):
+        return Declared()
     if group.real_per_class is not None:
-        return declared
+        return own
     main = min(arms.group.schedule for arms in tables)  # fixed_steps where there is one
-    return declared if group.augment == "none" and group.schedule == main else ()
+    return own if group.schedule == main else Declared()
 
 
-def contrast_tables(tables: Sequence[Arms], declared: Sequence[str] = ()) -> list[ContrastTable]:
-    """Two tables a group (`METRICS`). `declared`: arms that the study holds, printed as missing where they are."""
-    wanted = [expected(tables, arms.group, declared) for arms in tables]
+def contrast_tables(tables: Sequence[Arms], declared: Mapping[str, Declared] | None = None) -> list[ContrastTable]:
+    """Two tables a group (`METRICS`). `declared`: by augmentation, printed as missing where they are."""
+    wanted = [expected(tables, arms.group, declared or {}) for arms in tables]
     made = {
         metric: [
             [contrast(arms, *pair, metric) for pair in _pairs(arms, own)]
@@ -170,15 +195,19 @@ def contrast_tables(tables: Sequence[Arms], declared: Sequence[str] = ()) -> lis
     adjusted = _holm([one for group in made[tested] for one in group if not one.primary])
     family = f"Holm over {len(adjusted)} differences."
     for group in made[tested]:
-        group[:] = [replace(one, p_holm=None if one.primary else adjusted.get(one.cells)) for one in group]
+        group[:] = [one if one.primary or one.p is None else replace(one, p_holm=adjusted[one.slot]) for one in group]
     found = []
     for position, (arms, own) in enumerate(zip(tables, wanted, strict=True)):
         for metric in METRICS:
             judged = metric == tested and is_primary_group(arms.group)
             primary, said = _primary(arms, metric) if judged else ((), "")
             contrasts = tuple(made[metric][position])
-            note = " ".join([*([family] if metric == tested and adjusted else []), _absent(arms, own)])
-            found.append(ContrastTable(arms.group, metric, contrasts, primary, said, note))
+            notes = [
+                family if metric == tested and adjusted else "",
+                _absent(arms, own.mixes),
+                _machines(arms, contrasts),
+            ]
+            found.append(ContrastTable(arms.group, metric, contrasts, primary, said, " ".join(filter(None, notes))))
     return [table for table in found if table.contrasts]
 
 
@@ -193,12 +222,13 @@ def contrast(
     one, two = arms.arm(classifier, mix).trained, arms.arm(classifier, arm).trained
     sums = scene_sums(runs) if runs else None
     short = shortfall(arms, [(classifier, mix), (classifier, arm)])
+    enough = 3 * len(runs) >= 2 * len(arms.replicates)
     return Contrast(
         *(arms.group, classifier, mix, arm, metric, found),
-        p=p_value(found) if isinstance(found, Estimate) else None,
-        p_by_scene=None if sums is None or len(runs) < 2 else sign_flip(sums),
+        p=p_value(found) if enough and isinstance(found, Estimate) else None,
+        p_by_scene=sign_flip(sums) if enough and sums is not None and len(runs) > 1 else None,
         wins=sum(run.value > 0 for run in runs),
-        smallest=smallest_shown(found) if isinstance(found, Estimate) else None,
+        smallest=smallest_shown(found) if enough and isinstance(found, Estimate) else None,
         sizes=sizes(arms, [one[r] for r in paired]),
         not_trained=short[0],
         absent=short[1],
@@ -206,12 +236,12 @@ def contrast(
     )
 
 
-def _pairs(arms: Arms, declared: Sequence[str]) -> list[tuple[str, str, str]]:
+def _pairs(arms: Arms, declared: Declared) -> list[tuple[str, str, str]]:
     """Classifier, mix and control; a control earlier in the list is not compared with a later one."""
-    mixes = [*arms.mixes, *(mix for mix in declared if mix not in arms.mixes)]
+    mixes = [*arms.mixes, *(mix for mix in declared.mixes if mix not in arms.mixes)]
     return [
         (classifier, mix, arm)
-        for classifier in arms.classifiers
+        for classifier in sorted({*arms.classifiers, *declared.classifiers})
         for arm in CONTROLS
         if arm in mixes and not (arm == "oversampled" and arm not in arms.mixes)
         for mix in mixes
@@ -219,9 +249,27 @@ def _pairs(arms: Arms, declared: Sequence[str]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _holm(contrasts: Sequence[Contrast]) -> dict[frozenset[str], float]:
-    family = {one.cells: one.p for one in contrasts if one.p is not None}
-    return dict(zip(family, holm([p for p in family.values() if p is not None]), strict=True))
+def _holm(contrasts: Sequence[Contrast]) -> dict[Any, float]:
+    """By slot; a contrast that was not reached or not judged keeps its place."""
+    family = {one.slot: 1.0 if one.p is None else one.p for one in contrasts}
+    return dict(zip(family, holm(list(family.values())), strict=True))
+
+
+def _machines(arms: Arms, contrasts: Iterable[Contrast]) -> str:
+    """What is to be known of pairs whose two cells rest on weights of different machines."""
+    machine = {record["id"]: record["environment"].get("machine") for record in arms.records}
+    split = set()
+    for one in contrasts:
+        cells = [arms.arm(one.classifier, mix).trained for mix in (one.mix, one.arm)]
+        for r in set(cells[0]) & set(cells[1]):
+            if machine[cells[0][r]["id"]] != machine[cells[1][r]["id"]]:
+                split.add((one.classifier, one.mix, one.arm, r))
+    if not split:
+        return ""
+    return (
+        f"The two cells of {len(split)} pairs were trained on different kinds of machine, from initial weights that "
+        "need not be the same: a difference then holds what that makes, as noise."
+    )
 
 
 def _primary(arms: Arms, metric: str) -> tuple[tuple[Contrast, ...], str]:

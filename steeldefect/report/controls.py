@@ -25,7 +25,7 @@ def controls_table(arms: Arms, classifier: str, mixes: Sequence[str], metric: st
 
 def controls_tables(arms: Arms, mixes: Sequence[str], declared: Sequence[str]) -> list[Table]:
     """A table a classifier and metric: the declared arms, printed as missing where they are, and all others found."""
-    found = [*mixes, *(mix for mix in (*declared, *arms.mixes) if mix not in mixes)]
+    found = list(dict.fromkeys([*mixes, *declared, *arms.mixes]))
     ordered = [mix for mix in found if mix in arms.mixes or not (mix == "oversampled" and _fixed(arms))]
     return [
         controls_table(arms, classifier, ordered, metric)

@@ -71,9 +71,8 @@ def _of_entry(one: Entry, paper_label: str) -> Cell:
 
 def _of_contrasts(table: ContrastTable, records: Sequence[Record]) -> View:
     """The primary hypothesis first."""
-    ordered = (*table.primary, *(one for one in table.contrasts if not one.primary))
     rows = []
-    for one in ordered:
+    for one in table.listed:
         # a difference that has no figure leads to the cells that there are
         own = one.cells or {r["id"] for r in records if one.group.holds(r) and _is_of(r, one)}
         ids = tuple(record["id"] for record in records if record["id"] in own)

@@ -9,7 +9,7 @@ from typing import Any
 from steeldefect.report import galleries
 from steeldefect.report.arms import Arms, Group, groups, study_records
 from steeldefect.report.collect import Collection, write_committed
-from steeldefect.report.contrasts import COLUMNS, ContrastTable, contrast_tables, expected
+from steeldefect.report.contrasts import COLUMNS, ContrastTable, Declared, contrast_tables, expected
 from steeldefect.report.contrasts import NOTE as CONTRASTS_NOTE
 from steeldefect.report.controls import controls_tables
 from steeldefect.report.figures import confusion_figure, gan_curves, samples_figure, share_figure, synthetic_beside_real
@@ -34,9 +34,9 @@ Each figure: mean over the trained runs (replicates) in percent, [95 % interval]
 by scene and run, from each image's first-order influence on the metric, in Wilson's form with a t quantile; without
 predictions a t interval over runs; differences are paired by replicate. One run alone has no interval but for accuracy
 (Wilson, with the number of images that its scenes are worth; it knows nothing of other runs). Training sets of
-different runs overlap. *not trained*: final training accuracy under 90 %; enters no mean and no difference. *missing*:
-in the grid, but no cell. AP (paper) = (precision + recall) / 2, the paper's measure, not average precision. The paper's
-figures are as printed.
+different runs overlap. *not trained*: final training accuracy under 90 % (not asked of `shuffled`, whose labels are
+wrong); enters no mean and no difference. *missing*: in the grid, but no cell. AP (paper) = (precision + recall) / 2, the
+paper's measure, not average precision. The paper's figures are as printed.
 """
 
 
@@ -48,7 +48,7 @@ class Grid:
     table3_classifiers: Sequence[str]
     table3_mixes: Sequence[str]
     replicates: Sequence[int] | None = None
-    arms: Sequence[str] = ()  # the mixes of the study itself, where it is another than Tables 2 and 3
+    arms: Mapping[str, Declared] = field(default_factory=dict)  # by augment, of a study other than Tables 2 and 3
 
 
 @dataclass
@@ -101,7 +101,7 @@ def write_report(
     sections = [f"# Report{f': {study}' if study else ''}\n\n{NOTE}"]
     for arms in tables:
         own3, own2 = _tables(arms, grid)
-        controls = _controls(arms, grid, study, expected(tables, arms.group, grid.arms))
+        controls = _controls(arms, grid, study, expected(tables, arms.group, grid.arms).mixes)
         report.table3 += own3
         report.table2 += own2
         report.controls += controls
@@ -147,7 +147,7 @@ def _write_tables(report: Report, output: Path) -> None:
         rows = [row for table in wanted if isinstance(table, Table) for row in table.long()]
         if name != "contrasts":
             (output / f"{name}.csv").write_text(to_csv(LONG, rows))
-    contrasts = [contrast.row() for table in report.contrasts for contrast in table.contrasts]
+    contrasts = [contrast.row() for table in report.contrasts for contrast in table.listed]
     (output / "contrasts.csv").write_text(to_csv(COLUMNS, contrasts))
     exchange = [row for table in report.low_data if isinstance(table, ExchangeTable) for row in table.long()]
     if exchange:
@@ -159,13 +159,14 @@ def _controls(arms: Arms, grid: Grid, study: str | None, declared: Sequence[str]
     about = study == "controls" or set(arms.mixes) & set(CONTROLS[1:])
     if not about or arms.group.real_per_class is not None:
         return []
-    return controls_tables(arms, grid.table2_mixes if declared else [], declared)
+    table2 = grid.table2_mixes if declared and arms.group.augment == "none" else []
+    return controls_tables(arms, table2, declared)
 
 
 def _low_data(tables: Sequence[Arms], grid: Grid, output: Path, report: Report, figures: bool) -> list[str]:
     lines = []
     for family in families(tables):
-        own: list[LowDataTable | ExchangeTable] = [*low_data_tables(family, grid.arms), exchange_table(family)]
+        own: list[LowDataTable | ExchangeTable] = [*low_data_tables(family, _mixes(grid)), exchange_table(family)]
         report.low_data += own
         lines += [f"## {table.title}\n\n{table.heading}\n\n{table.markdown()}\n" for table in own]
         lines.append(LOW_DATA_NOTE)
@@ -173,6 +174,10 @@ def _low_data(tables: Sequence[Arms], grid: Grid, output: Path, report: Report, 
         if figures and low_data_figure(family, output / "figures" / slug):
             lines.append(_image("Accuracy by real images a class, a line a classifier and mix", slug))
     return lines
+
+
+def _mixes(grid: Grid) -> list[str]:
+    return list(dict.fromkeys(mix for part in grid.arms.values() for mix in part.mixes))
 
 
 def _tables(arms: Arms, grid: Grid) -> tuple[list[Table], list[Table]]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from steeldefect.report.collect import collect, write_committed
+from steeldefect.report.contrasts import Declared
 from steeldefect.report.write import Grid, write_report
 
 FIXTURE = Path(__file__).parent / "fixture"
@@ -93,8 +94,20 @@ STUDIES: dict[str, dict[Arm, dict[int, float | None]]] = {
     },
 }
 STUDY_GRIDS = {
-    "controls": replace(GRID, arms=["org100", "org20", "org0", "classical", "shuffled"]),
-    "low_data": replace(GRID, arms=["org100", "classical", "org20", "bank1000", "real_extra"]),
+    "controls": replace(
+        GRID,
+        arms={
+            "none": Declared(["mobilenet_v2", "small_cnn"], ["org100", "org20", "org0", "classical", "shuffled"]),
+            "classical": Declared(["mobilenet_v2", "small_cnn"], ["org100", "org20", "org0"]),
+        },
+    ),
+    "low_data": replace(
+        GRID,
+        arms=dict.fromkeys(
+            ("none", "classical"),
+            Declared(["mobilenet_v2"], ["org100", "classical", "org20", "bank1000", "real_extra"]),
+        ),
+    ),
 }
 
 
