@@ -14,6 +14,11 @@ JOBS ?=
 PARTS ?= controls controls_augmented
 ARGS ?=
 
+KNOWN := PYTHON DATA SPLIT SCALE GAN SCHEDULE REPLICATES CLASSIFIERS MIXES K STUDY SOURCE JOBS PARTS ARGS
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name)))
+UNKNOWN := $(filter-out $(KNOWN) MAKE% -%,$(GIVEN))
+$(if $(strip $(UNKNOWN)),$(error no such variable: $(UNKNOWN); there are $(KNOWN)))
+
 RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
 SWEEP = -m $(if $(JOBS),hydra/launcher=local hydra.launcher.n_jobs=$(JOBS))
@@ -128,7 +133,7 @@ report: $(STAMP) ## tables and figures from the records there are
 	$(RUN)/report.py $(FROM) $(BASE)
 
 status: $(STAMP) ## what is done, running, failed, the time left; with STUDY=controls what is missing of it
-	$(RUN)/status.py
+	$(RUN)/status.py $(ARGS)
 	$(if $(filter-out file,$(origin STUDY)),@$(MAKE) --no-print-directory plan)
 
 dashboard: $(STAMP) ## a W&B workspace and report of the runs there are: saved with a key, written as JSON without

@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 
 @verb("cost")
 def main(cfg: DictConfig) -> None:
+    from hydra import compose
+
     from steeldefect.classify.backbones import BACKBONES
     from steeldefect.deploy.cost import Timing, check_options, cost_rows, write_cost
     from steeldefect.report.multipliers import multiplier_figure, read_costs
@@ -20,7 +22,8 @@ def main(cfg: DictConfig) -> None:
     options = plain(cfg)["cost"]
     check_options(options)
     timing = Timing(options["threads"], options["runs"], options["warmup"]) if options["latency"] else None
-    classifiers = options["classifiers"] or list(BACKBONES)
+    names = options["classifiers"] or list(BACKBONES)
+    classifiers = [plain(compose("cost", [f"classifier={name}", "optimizer.lr=1"]))["classifier"] for name in names]
     at = (options["image_size"], options["classes"], options["widths"], options["resolutions"])
     rows = []
     for row in cost_rows(classifiers, *at, timing):

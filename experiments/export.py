@@ -29,7 +29,8 @@ def main(cfg: DictConfig) -> None:
     from steeldefect.runs.errors import require
     from steeldefect.runs.store import Store
 
-    require(cfg.cell is not None, "cell=null: give the id of a cell; python experiments/status.py lists them")
+    where = "the table Cells at the end of artifacts/report/<study>/report.md lists them"
+    require(cfg.cell is not None, f"cell=null: give the id of a cell; {where}")
     store = Store(cfg.artifacts)
     record = find_cell(store, str(cfg.cell))
     weights = weights_of(store, record, rerun)

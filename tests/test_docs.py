@@ -102,11 +102,17 @@ def test_the_commands_of_a_document_run(done: list[dict[str, Any]], doc: str) ->
 
 def test_make_passes_on_what_lies_elsewhere_and_how_many_cells_at_a_time() -> None:
     sweeps = expanded("make controls JOBS=2 SOURCE=results/a,results/b REPLICATES=3,4")
-    assert all("-m hydra/launcher=local hydra.launcher.n_jobs=2 " in line for line in sweeps[:-1]) and len(sweeps) == 4
-    assert "'source=[${artifacts},results/a,results/b]'" in sweeps[-1] and "grid.replicates=[3,4]" in sweeps[-1]
+    # the loop over a study's parts and its report are one line of shell
+    assert all("-m hydra/launcher=local hydra.launcher.n_jobs=2 " in line for line in sweeps) and len(sweeps) == 3
+    assert "'source=[results/a,results/b,${artifacts}]'" in sweeps[-1] and "grid.replicates=[3,4]" in sweeps[-1]
     plain = expanded("make controls")
     assert not any("launcher" in line or "source" in line for line in plain)
     assert "'source=[results/a]'" in expanded("make plan SOURCE=results/a")[0]
+
+
+def test_make_knows_its_variables() -> None:
+    done = subprocess.run(["make", "-n", "table3", "REPLICATE=0,1"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and "no such variable: REPLICATE; there are " in done.stderr
 
 
 def test_every_document_is_tested_and_linked_files_exist() -> None:

@@ -174,7 +174,8 @@ def _needed(scenes: np.ndarray | None, name: str, count: int) -> np.ndarray:
     if scenes is None:
         raise UserError(
             f"split={name} needs to know which images show the same scene: run `python experiments/audit.py "
-            "dataset=...` once, set dataset.scenes=<csv> with columns image,scene, or take split=random"
+            "dataset=... dataset.root=...` once with the settings of this data set, or give dataset.scenes=<csv> with "
+            "columns image,scene; split=random works without, but leaks where images overlap"
         )
     if len(scenes) != count:
         raise ValueError(f"{len(scenes)} scenes for {count} images")

@@ -71,11 +71,10 @@ class Separable:
         return 1 / self.n + 1 / self.kernel**2
 
 
-def network(name: str, width: float, classes: int, device: str = "cpu") -> nn.Module:
-    """A fresh backbone in eval mode; on device `meta` it holds no weights and its layers compute nothing."""
+def network(options: Mapping[str, Any], classes: int, device: str = "cpu") -> nn.Module:
+    """A fresh backbone of the config group `classifier` in eval mode; on `meta` it holds no weights and computes nothing."""
     with torch.device(device):
-        options = {"name": name, "width": width, "weights": None}
-        return build_classifier(options, classes).eval()
+        return build_classifier({**options, "weights": None}, classes).eval()
 
 
 @torch.inference_mode()
@@ -143,16 +142,17 @@ def _median(call: Callable[[], Any], timing: Timing) -> float:
     return statistics.median(taken)
 
 
-def backbone_rows(name: str, width: float, image_size: int, classes: int, timing: Timing | None) -> Iterator[Row]:
+def backbone_rows(options: Mapping[str, Any], image_size: int, classes: int, timing: Timing | None) -> Iterator[Row]:
     """Parameters, FLOPs and, where `timing` is given, both latencies of one backbone."""
-    shown: float | str = width if name == SCALABLE else ""
-    model = network(name, width, classes, "meta")
+    name = options["name"]
+    shown: float | str = options["width"] if name == SCALABLE else ""
+    model = network(options, classes, "meta")
     parameters = sum(p.numel() for p in model.parameters())
     yield Row("parameters", name, shown, image_size, "", parameters, "1")
     yield Row("flops", name, shown, image_size, "", flops(model, image_size), "flop")
     if timing is None:
         return
-    model = network(name, width, classes)
+    model = network(options, classes)
     for runtime, measure in (("torch", latency_torch), ("onnxruntime", latency_onnxruntime)):
         seconds = measure(model, image_size, timing)
         yield Row(f"latency_{runtime}", name, shown, image_size, "", seconds, "s", timing.threads, timing.runs)
@@ -160,7 +160,7 @@ def backbone_rows(name: str, width: float, image_size: int, classes: int, timing
 
 def separable_rows(width: float, image_size: int, classes: int) -> Iterator[Row]:
     """Eq. 4 for each separable pair of MobileNetV2: the ratio of its layers beside 1/N + 1/9, then all pairs together."""
-    layers = separable_layers(network(SCALABLE, width, classes, "meta"), image_size)
+    layers = separable_layers(network({"name": SCALABLE, "width": width}, classes, "meta"), image_size)
     for layer in layers:
         at = (SCALABLE, width, image_size, layer.layer)
         yield Row("separable_ratio", *at, layer.separate / layer.ordinary, "1")
@@ -170,21 +170,26 @@ def separable_rows(width: float, image_size: int, classes: int) -> Iterator[Row]
 
 
 def cost_rows(
-    classifiers: Sequence[str],
+    classifiers: Sequence[Mapping[str, Any]],
     image_size: int,
     classes: int,
     widths: Sequence[float],
     resolutions: Sequence[float],
     timing: Timing | None,
 ) -> Iterator[Row]:
-    """All backbones at one size, eq. 4, and the grid of MobileNetV2 over alpha and rho (its own row is not repeated)."""
-    for name in classifiers:
-        yield from backbone_rows(name, 1.0, image_size, classes, timing)
+    """All backbones at one size, eq. 4, and the grid of MobileNetV2 over alpha and rho (its own row is not repeated).
+
+    `classifiers`: configs of the group `classifier`.
+    """
+    for options in classifiers:
+        yield from backbone_rows(options, image_size, classes, timing)
+    own = {(options.get("width"), 1.0) for options in classifiers if options["name"] == SCALABLE}
     yield from separable_rows(1.0, image_size, classes)
     for width in widths:
         for rho in resolutions:
-            if not (width == rho == 1 and SCALABLE in classifiers):
-                yield from backbone_rows(SCALABLE, width, round(rho * image_size), classes, timing)
+            if (width, rho) not in own:
+                options = {"name": SCALABLE, "width": width}
+                yield from backbone_rows(options, round(rho * image_size), classes, timing)
 
 
 def write_cost(rows: Sequence[Row], path: Path) -> None:

@@ -53,7 +53,8 @@ def find_cell(store: Store, identifier: str) -> dict[str, Any]:
     names = sorted(path.parent.name for path in cells.glob("[!.]*/manifest.json")) if cells.is_dir() else []
     found = [identifier] if identifier in names else [name for name in names if name.startswith(identifier)]
     require(len(found) < 2, lambda: f"cell={identifier}: begins {len(found)} cells: {', '.join(found)}")
-    require(bool(found), lambda: f"cell={identifier}: no such cell under {cells}; {nearest(identifier, names)}")
+    known = nearest(identifier, names) if names else "no cell is finished there; is artifacts= right?"
+    require(bool(found), lambda: f"cell={identifier}: no such cell under {cells}; {known}")
     return read_json(cells / found[0] / "record.json")
 
 

@@ -187,6 +187,7 @@ def _record(
         "collapsed": [name for name, share in shares if share is not None and share < below],
         "judges": {name: manifest["summary"] for name, manifest in judges.items()},
         "seconds": {"gan": store.manifest("gans", context.gan_id)["made"]["seconds"]},
+        "precision": context.precision("gan"),
         "environment": {"commit": git_commit(), "command": command_line(), "machine": machine(), **versions()},
     }
 

@@ -152,8 +152,9 @@ def check(record: Record) -> None:
 
 
 def _made(manifest: Path) -> dict[str, Any]:
-    made = read_json(manifest).get("made", {})
-    kept = {key: made[key] for key in ("utc", "seconds", "commit") if key in made}
+    whole = read_json(manifest)
+    made = whole.get("made", {}) | {"precision": whole.get("identity", {}).get("precision")}
+    kept = {key: made[key] for key in ("utc", "seconds", "commit", "precision") if made.get(key) is not None}
     return kept | {"command": without_path(str(made.get("command", "")))}
 
 

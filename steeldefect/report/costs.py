@@ -21,6 +21,7 @@ class Kind(NamedTuple):
 
 
 BANK = Kind("bank", "", 0, 0, "")
+BEFORE = "bf16-mixed"  # of generators that were committed without theirs: all were made where a CPU had it
 
 
 def kind_of(identity: Mapping[str, Any]) -> tuple[Kind, float] | None:
@@ -29,7 +30,7 @@ def kind_of(identity: Mapping[str, Any]) -> tuple[Kind, float] | None:
     if stage in ("cell", "initial"):
         return _classifier(identity, identity["optimizer"], identity["precision"]), identity["updates"]
     if stage == "gan":
-        return _gan(identity["gan"])
+        return _gan(identity["gan"], identity["precision"])
     if stage == "bank":
         return BANK, identity["count"]
     return None
@@ -42,9 +43,10 @@ def _classifier(of: Mapping[str, Any], optimizer: Mapping[str, Any], precision: 
     return Kind("classifier", own["name"], own["image_size"], optimizer["batch_size"], how)
 
 
-def _gan(gan: Mapping[str, Any]) -> tuple[Kind, float]:
+def _gan(gan: Mapping[str, Any], precision: str) -> tuple[Kind, float]:
     unit = "updates" if gan["updates"] else "epochs"
-    return Kind("gan", gan["name"], gan["image_size"], gan["batch_size"], f"{gan['conditioning']} {unit}"), gan[unit]
+    how = f"{precision} {gan['conditioning']} {unit}"
+    return Kind("gan", gan["name"], gan["image_size"], gan["batch_size"], how), gan[unit]
 
 
 class Costs:
@@ -83,16 +85,22 @@ def _in_store(artifacts: Path) -> Iterator[tuple[Kind, float]]:
 
 
 def _in_results(committed: Path) -> Iterator[tuple[Kind, float]]:
-    for path in sorted(committed.rglob("records.jsonl")):
-        for line in path.read_text().splitlines():
-            record = json.loads(line)
-            yield from _of_record(record)
-            made = {stage: how.get("seconds") for stage, how in record.get("upstream", {}).items()}
-            if made.get("gan"):
-                kind, units = _gan(record["config"]["gan"])
-                yield kind, made["gan"] / units
-            if made.get("bank") and record["config"]["bank"]["count"]:
-                yield BANK, made["bank"] / record["config"]["bank"]["count"]
+    for record in _lines(committed, "records.jsonl"):
+        yield from _of_record(record)
+        gan, bank = (record.get("upstream", {}).get(stage, {}) for stage in ("gan", "bank"))
+        if gan.get("seconds"):
+            kind, units = _gan(record["config"]["gan"], gan.get("precision", BEFORE))
+            yield kind, gan["seconds"] / units
+        if bank.get("seconds") and record["config"]["bank"]["count"]:
+            yield BANK, bank["seconds"] / record["config"]["bank"]["count"]
+    for record in _lines(committed, "generators.jsonl"):
+        kind, units = _gan(record["config"]["gan"], record.get("precision", BEFORE))
+        yield kind, record["seconds"]["gan"] / units
+
+
+def _lines(committed: Path, name: str) -> Iterator[dict[str, Any]]:
+    for path in sorted(committed.rglob(name)):
+        yield from map(json.loads, path.read_text().splitlines())
 
 
 def _of_record(record: Mapping[str, Any] | None) -> Iterator[tuple[Kind, float]]:

@@ -249,12 +249,13 @@ def _provenance(records: Sequence[Record], study: str) -> str:
     commands = sorted({without_path(str(one["command"])) for one in environments})
     parts = sorted({record["part"] for record in records})
     sizes = [size for record in records for size in record["set_sizes"]]
+    trainings = {record["ids"]["gan"]: record["seconds"]["gan"] for record in records}  # a GAN may have several banks
     lines = [
         "## Provenance\n",
         f"- {len(records)} runs, replicates {', '.join(map(str, sorted({r['replicate'] for r in records})))}; "
         f"GAN-train tested on: {', '.join(parts)}.",
         f"- Images of a class in a set (scenes held out): {min(sizes)} to {max(sizes)}.",
-        f"- Hours of GAN training: {sum(record['seconds']['gan'] for record in records) / 3600:.2f}.",
+        f"- Hours of GAN training: {sum(trainings.values()) / 3600:.2f}.",
         f"- Machines: {'; '.join(sorted({one['machine'] for one in environments}))}; "
         f"torch {', '.join(sorted({one['torch'] for one in environments}))}; "
         f"commits {', '.join(sorted({str(one['commit']) for one in environments}))}.",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hydra.errors import ConfigCompositionException, MissingConfigException
+from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -17,18 +17,28 @@ _LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value>[^#]*)(?:# (?P<comment
 HYDRA_GROUPS = tuple(f"hydra/{name}" for name in ("launcher", "sweeper", "job_logging", "hydra_logging", "help"))
 
 
+_MORE = {("scale", "gpu"): "; a GPU is taken without being asked (trainer=auto), scale=paper is what one is needed for"}
+
+
 def hint(error: BaseException | None) -> str:
     """One line for an error of Hydra's composition, empty where there is nothing to add."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         if error.options:
-            return f"{group or '--config-name'}={name}: {nearest(name, error.options)}"
+            # a name that begins with an underscore is a part of others
+            choices = [option for option in error.options if not option.startswith("_")]
+            return f"{group or '--config-name'}={name}: {nearest(name, choices)}{_MORE.get((group, name), '')}"
+    if isinstance(error, OverrideParseException):
+        return (
+            "a value with spaces, ~, ( ) { }, = or a comma is quoted twice: 'dataset.root=\"/my images (2024)\"'; "
+            "~ is not expanded"
+        )
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) else None
     if not isinstance(cause, OmegaConfBaseException) or not isinstance(cause.parent_node, DictConfig):
         return ""
     key = str(cause.key)
-    choices = HYDRA_GROUPS if key.startswith("hydra/") else [str(name) for name in cause.parent_node]
-    return f"{cause.full_key}: {nearest(key, choices)}"
+    names = HYDRA_GROUPS if key.startswith("hydra/") else [str(name) for name in cause.parent_node]
+    return f"{cause.full_key}: {nearest(key, names)}"
 
 
 def groups(conf: Path, config_name: str) -> dict[str, str | None]:
@@ -55,7 +65,7 @@ def show_choices(conf: Path, config_name: str) -> None:
     if chosen:
         table = Table("group", "choices (the default in brackets)", title="config groups: group=choice", box=None)
         for group, choice in chosen.items():
-            names = sorted(path.stem for path in (conf / group.partition("@")[0]).glob("*.yaml"))
+            names = sorted(path.stem for path in (conf / group.partition("@")[0]).glob("[!_]*.yaml"))
             table.add_row(group, " ".join(rf"\[{name}]" if name == choice else name for name in names))
         console.print(table)
     table = Table(title="keys: key=value", box=None)

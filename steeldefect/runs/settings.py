@@ -1,6 +1,7 @@
 """From the composed config to plain, checked values: what YAML leaves to Python."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,13 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     try:
         settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise UserError(str(error).splitlines()[0]) from None
+        told = str(error).splitlines()[0]
+        if missing := re.search(r"'scale\.lr\.(\w+)' not found", told):
+            name, scale = missing[1], OmegaConf.select(cfg, "scale.name")
+            told = (
+                f"optimizer.lr: conf/scale/{scale}.yaml has no rate for {name}; add one under lr, or give optimizer.lr="
+            )
+        raise UserError(told) from None
     assert isinstance(settings, dict)
     checked = {str(key): value for key, value in settings.items() if key != "hydra"}
     try:

@@ -31,7 +31,7 @@ def test_flops_of_a_network_that_one_can_count_by_hand() -> None:
 
 def test_mobilenet_v2_has_the_published_size_and_17_separable_pairs() -> None:
     """Sandler et al. 2018: 3.4 M parameters and 300 M multiply-adds at 1,000 classes and 224 px, with three channels."""
-    model = network("mobilenet_v2", 1.0, 1000, "meta")
+    model = network({"name": "mobilenet_v2", "width": 1.0}, 1000, "meta")
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(3.5e6, rel=0.01)
     assert flops(model, 224) == pytest.approx(2 * 300e6, rel=0.02)
     layers = separable_layers(model, 224)
@@ -42,7 +42,9 @@ def test_mobilenet_v2_has_the_published_size_and_17_separable_pairs() -> None:
 
 
 def test_the_table_holds_every_backbone_eq_4_and_the_grid(tmp_path: Path) -> None:
-    rows = list(cost_rows(["mobilenet_v2", "small_cnn"], 64, 6, [0.5, 1.0], [0.5, 1.0], None))
+    rows = list(
+        cost_rows([{"name": "mobilenet_v2", "width": 1.0}, {"name": "small_cnn"}], 64, 6, [0.5, 1.0], [0.5, 1.0], None)
+    )
     write_cost(rows, tmp_path / "cost.csv")
     with (tmp_path / "cost.csv").open() as file:
         found = list(csv.DictReader(file))
@@ -61,7 +63,7 @@ def test_the_table_holds_every_backbone_eq_4_and_the_grid(tmp_path: Path) -> Non
 
 
 def test_latencies_say_on_how_many_threads_and_runs() -> None:
-    rows = {row.name: row for row in backbone_rows("small_cnn", 1.0, 40, 6, Timing(1, 3, 1))}
+    rows = {row.name: row for row in backbone_rows({"name": "small_cnn"}, 40, 6, Timing(1, 3, 1))}
     for name in ("latency_torch", "latency_onnxruntime"):
         assert rows[name].value > 0 and (rows[name].threads, rows[name].runs, rows[name].unit) == (1, 3, "s")
 

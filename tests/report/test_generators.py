@@ -34,7 +34,7 @@ def record(replicate: int, kid: float, gan: str = "edcgan", lr: float = 1e-4, **
         "gan": gan,
         "replicate": replicate,
         "real_per_class": None,
-        "ids": {"dataset": "da7a"},
+        "ids": {"dataset": "da7a", "gan": f"{gan}{replicate}{lr}"},
         "config": {
             "gan": {"name": gan, "optimizer": {"lr": lr}, "discriminator": seen},
             "bank": bank,

@@ -28,7 +28,7 @@ def cell(updates: int, name: str = "small_cnn", stage: str = "cell", **more: Any
 
 def gan(**more: Any) -> dict[str, Any]:
     own = {"name": "edcgan", "image_size": 64, "batch_size": 64, "conditioning": "conditional", "updates": None}
-    return {"stage": "gan", "gan": own | {"epochs": 10} | more}
+    return {"stage": "gan", "precision": "bf16-mixed", "gan": own | {"epochs": 10} | more}
 
 
 def record(seconds: float, seconds_initial: float, name: str = "small_cnn") -> dict[str, Any]:
@@ -65,7 +65,8 @@ def test_costs_are_those_of_the_same_kind_by_the_unit(artifacts: Path, tmp_path:
     assert costs.estimate(cell(10, stage="initial")) == pytest.approx(20)
     assert costs.estimate(gan(epochs=20)) == pytest.approx(100)
     assert costs.estimate({"stage": "bank", "count": 1000}) == pytest.approx(50)
-    for other in (cell(300, "vgg16"), cell(300, precision="bf16-mixed"), gan(updates=50), gan(name="dcgan")):
+    slow = gan() | {"precision": "32-true"}
+    for other in (cell(300, "vgg16"), cell(300, precision="bf16-mixed"), slow, gan(updates=50), gan(name="dcgan")):
         assert costs.estimate(other) is None
     # committed results fill in what this store has not seen, and nothing else
     upstream = {"upstream": {"gan": {"seconds": 7.0}, "bank": {"seconds": 9.0}}}
@@ -74,7 +75,10 @@ def test_costs_are_those_of_the_same_kind_by_the_unit(artifacts: Path, tmp_path:
     results = tmp_path / "results" / "table3"
     note(results / "unused", {})
     (results / "records.jsonl").write_text("\n".join(json.dumps(x) for x in (lines[0], lines[1] | upstream, lines[2])))
+    made = {"config": gan(name="projected"), "seconds": {"gan": 9.0}, "precision": "32-true"}
+    (results / "generators.jsonl").write_text(json.dumps(made))
     both = Costs(artifacts, tmp_path / "results")
+    assert both.estimate(gan(name="projected") | {"precision": "32-true"}) == pytest.approx(9)
     assert both.estimate(cell(300)) == pytest.approx(600)
     assert both.estimate(cell(300, "vgg16")) == pytest.approx(2700)
     assert both.estimate(gan(name="dcgan")) == pytest.approx(7)

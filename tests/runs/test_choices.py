@@ -22,6 +22,9 @@ VERBS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "base")
         ("debug=fats", "debug=fats: did you mean 'fast'?"),
         ("hydra/launchr=basic", "hydra/launchr: did you mean 'hydra/launcher'?"),
         ("hydra/launcher=basik", "hydra/launcher=basik: did you mean 'basic'?"),
+        ("mix=common", "mix=common: choices: bank1000, classical, "),
+        ("scale=gpu", "scale=gpu: did you mean 'cpu'? choices: cpu, demo, paper, smoke; a GPU is taken without being"),
+        ("dataset.root=/my images (2024)", "a value with spaces, ~, ( ) { }, = or a comma is quoted twice"),
     ],
 )
 def test_a_misspelt_name_is_answered_with_the_nearest(override: str, said: str) -> None:
