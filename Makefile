@@ -32,7 +32,7 @@ SAID = $(filter-out file,$(origin CLASSIFIERS))
 GRID = $(if $(SAID),classifier=$(CLASSIFIERS)) $(if $(MIXES),mix=$(MIXES))
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test lint format audit validate-audit split gan bank quality generators table2 table3 inflation controls \
+.PHONY: help setup demo test test-coverage lint format audit validate-audit split gan bank quality generators table2 table3 inflation controls \
 	low-data choose-lr plan report status clean clean-artifacts
 .DEFAULT_GOAL := help
 
@@ -59,6 +59,9 @@ demo: CLASSIFIERS := mobilenet_v2,small_cnn,resnet19
 demo: table3 ## the whole comparison on the embedded rendered data set, in minutes
 
 test: $(STAMP) ## run the tests
+	.venv/bin/python -m pytest -n 2 --dist loadfile
+
+test-coverage: $(STAMP) ## run the tests and say which lines none of them reaches
 	.venv/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(STAMP) ## ruff and mypy
@@ -148,7 +151,7 @@ doctor: $(STAMP) ## what would go wrong: installation, data, disk, device, W&B
 
 test-cluster: $(STAMP) ## a study on a real SLURM of one node (root, slurm-wlm and munge)
 	.venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev,slurm]'
-	STEELDEFECT_CLUSTER=1 .venv/bin/python -m pytest --no-cov -rs tests/cluster
+	STEELDEFECT_CLUSTER=1 .venv/bin/python -m pytest -rs tests/cluster
 
 .PHONY: bench floor
 bench: $(STAMP) ## ours against what one would write instead, in ratios; on a machine that does nothing else
