@@ -55,7 +55,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: SCALE := demo
 demo: DATA := rendered
 demo: GAN := edcgan_plus
-demo: CLASSIFIERS := mobilenet_v2,small_cnn,resnet19
+demo: CLASSIFIERS := mobilenet_v2,small_cnn,resnet18
 demo: table3 ## the whole comparison on the embedded rendered data set, in minutes
 
 test: $(STAMP) ## run the tests
