@@ -17,10 +17,11 @@ from steeldefect.gan.networks import Discriminator
 
 # what D is made of, beside the values of the config: ELU under both inits, and what it is said to make needless.
 # Without a-dropout, whose dropped channels would stand in for the signal where that has died away; one stack has it.
-PLAIN = {"norm": "none", "keep_probability": 1.0}
+# ELU as it is commonly taken, whatever alpha the config has.
+PLAIN = {"norm": "none", "keep_probability": 1.0, "elu_alpha": 1.0}
 STACKS: dict[str, dict[str, Any]] = {
     "ELU, critical init": {**PLAIN, "activation": "elu", "init": "critical"},
-    "ELU and a-dropout, critical init": {"activation": "elu", "norm": "none", "init": "critical"},
+    "ELU and a-dropout, critical init": {"activation": "elu", "norm": "none", "init": "critical", "elu_alpha": 1.0},
     "ELU, N(0, 0.02)": {**PLAIN, "activation": "elu", "init": "normal"},
     "ReLU, N(0, 0.02)": {**PLAIN, "activation": "relu", "init": "normal"},
     "ELU and BN, N(0, 0.02)": {**PLAIN, "activation": "elu", "norm": "batch", "init": "normal"},

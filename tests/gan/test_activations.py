@@ -29,7 +29,8 @@ def test_the_critical_init_keeps_the_signal_and_the_normal_one_loses_it(composed
             assert max(falls) < 0.7
     # layer by layer, by hand: what the first convolution of that seed makes of the images
     torch.manual_seed(1)
-    gan = composed("train_gan", "gan.image_size=64", "gan.discriminator.keep_probability=1.0").gan
+    as_there = ["gan.discriminator.keep_probability=1.0", "gan.discriminator.elu_alpha=1.0"]
+    gan = composed("train_gan", "gan.image_size=64", *as_there).gan
     first = [r for r in rows if (r["stack"], r["seed"], r["layer"]) == ("ELU, critical init", 1, 1)]
     before = build_discriminator(gan, 3).layers[0](batch[0])
     assert [r["std"] for r in first] == pytest.approx(

@@ -39,7 +39,7 @@ def test_keys_that_came_later_leave_ids_as_they_were(
 ) -> None:
     """The ids of recipe 2 before gan=edcgan_plus existed: its keys are left out at their neutral values."""
     monkeypatch.setitem(RECIPES, "gan", 2)
-    assert gan_id(composed, f"gan={name}", f"scale={scale}") == expected
+    assert gan_id(composed, f"gan={name}", f"scale={scale}", "gan.discriminator.elu_alpha=1.0") == expected
 
 
 @pytest.mark.parametrize(
