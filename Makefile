@@ -10,29 +10,35 @@ MIXES ?=
 K ?= 10
 STUDY ?= controls
 SOURCE ?=
+OUTPUT ?=
 JOBS ?=
 PARTS ?= controls controls_augmented
 ARGS ?=
 
-KNOWN := PYTHON DATA SPLIT SCALE GAN SCHEDULE REPLICATES CLASSIFIERS MIXES K STUDY SOURCE JOBS PARTS ARGS
+KNOWN := PYTHON DATA SPLIT SCALE GAN SCHEDULE REPLICATES CLASSIFIERS MIXES K STUDY SOURCE OUTPUT JOBS PARTS ARGS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(KNOWN) MAKE% -%,$(GIVEN))
 $(if $(strip $(UNKNOWN)),$(error no such variable: $(UNKNOWN); there are $(KNOWN)))
 
 RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
+ABLATED = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) schedule=$(SCHEDULE) $(ARGS)
 SWEEP = -m $(if $(JOBS),hydra/launcher=local hydra.launcher.n_jobs=$(JOBS))
 # what was made elsewhere, beside what is made here
 comma := ,
 FROM = $(if $(SOURCE),'source=[$(SOURCE)$(comma)$${artifacts}]')
 # cells of other studies in the same folder are no part of a report, nor of its Holm's correction
 OF = 'where={dataset: $(DATA), split: $(SPLIT), scale: $(SCALE)$(1)}'
+# tables 2 and 3 are of one augmentation and one number of real images, all unless ARGS says another
+PLAIN = $(if $(findstring augment=,$(ARGS)),,$(comma) augment: none)$(if $(findstring real_per_class=,$(ARGS)),,$(comma) real_per_class: null)
+# the report of a study: where it goes, and its replicates
+TO = 'output=$(if $(OUTPUT),$(OUTPUT),$${artifacts}/report/$(1))' grid.replicates=[$(REPLICATES)]
 # in place of what an experiment declares, where they are given
 SAID = $(filter-out file,$(origin CLASSIFIERS))
 GRID = $(if $(SAID),classifier=$(CLASSIFIERS)) $(if $(MIXES),mix=$(MIXES))
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test test-coverage lint format audit validate-audit split gan bank quality generators table2 table3 inflation controls \
+.PHONY: help setup demo test test-coverage lint format audit validate-audit split gan bank quality ablation generators table2 table3 inflation controls \
 	low-data choose-lr plan report status clean clean-artifacts
 .DEFAULT_GOAL := help
 
@@ -43,6 +49,7 @@ help: ## this list
 	@echo "  CLASSIFIERS=$(CLASSIFIERS)  MIXES=instead of a study's own"
 	@echo "  K=$(K) images a class (low-data)  STUDY=$(STUDY) (plan)  ARGS=any further overrides"
 	@echo "  JOBS=2 cells of a sweep at a time, each in a process of its own, the cores shared out (one after the other)"
+	@echo "  OUTPUT=folder of the report (experiments/results/controls, to commit it) instead of artifacts/report/<study>"
 	@echo "  SOURCE=folders of committed results (experiments/results/controls) that reports and plan count in"
 
 setup: $(STAMP) ## make .venv with everything in it
@@ -91,44 +98,48 @@ bank: gan ## draw the synthetic images
 quality: bank ## KID, coverage, GAN-test, GAN-train, copies of a generator a replicate
 	$(RUN)/evaluate_gan.py $(SWEEP) replicate=$(REPLICATES) $(BASE)
 
+ablation: $(STAMP) ## what each ingredient of edcgan_plus is worth: eighteen generators, on one development replicate
+	$(RUN)/train_gan.py $(SWEEP) experiment=gan_ablation $(ABLATED)
+	$(RUN)/synthesize.py $(SWEEP) experiment=gan_ablation $(ABLATED)
+	$(RUN)/evaluate_gan.py $(SWEEP) experiment=gan_ablation $(ABLATED)
+	$(RUN)/report.py study=generators_ablation 'output=$${artifacts}/report/generators_ablation' $(FROM) $(ABLATED)
+
 generators: $(STAMP) ## the table of the generators whose quality was measured
 	$(RUN)/report.py study=generators 'output=$${artifacts}/report/generators' $(FROM) $(BASE)
 
 table2: bank ## MobileNetV2 over six mixes, then the report
-	$(RUN)/train_classifier.py $(SWEEP) experiment=table2 replicate=$(REPLICATES) $(BASE)
-	$(RUN)/report.py study=table2 'output=$${artifacts}/report/table2' grid.replicates=[$(REPLICATES)] $(FROM) $(BASE)
+	$(RUN)/train_classifier.py $(SWEEP) experiment=table2 replicate=$(REPLICATES) $(BASE) || failed=1; \
+	$(RUN)/report.py study=table2 $(call TO,table2) $(call OF,$(PLAIN)$(comma) classifier: mobilenet_v2) $(FROM) $(BASE) && exit $$failed
 
 table3: bank ## classifiers over three mixes, then the report
-	$(RUN)/train_classifier.py $(SWEEP) experiment=table3 classifier=$(CLASSIFIERS) replicate=$(REPLICATES) $(BASE)
-	$(RUN)/report.py study=table3 'output=$${artifacts}/report/table3' grid.classifiers=[$(CLASSIFIERS)] \
-		grid.replicates=[$(REPLICATES)] $(FROM) $(BASE)
+	$(RUN)/train_classifier.py $(SWEEP) experiment=table3 classifier=$(CLASSIFIERS) replicate=$(REPLICATES) $(BASE) || failed=1; \
+	$(RUN)/report.py study=table3 $(call TO,table3) grid.classifiers=[$(CLASSIFIERS)] \
+		$(call OF,$(PLAIN)$(comma) classifier: [$(CLASSIFIERS)]) $(FROM) $(BASE) && exit $$failed
 
 inflation: $(STAMP) ## what a leaking split pretends: random against grouped, originals alone
-	$(RUN)/train_classifier.py $(SWEEP) experiment=inflation replicate=$(REPLICATES) dataset=$(DATA) scale=$(SCALE) $(ARGS)
-	$(RUN)/report.py study=inflation 'output=$${artifacts}/report/inflation' 'where={dataset: $(DATA), scale: $(SCALE)}' \
-		grid.replicates=[$(REPLICATES)] dataset=$(DATA) scale=$(SCALE) $(ARGS)
+	$(RUN)/train_classifier.py $(SWEEP) experiment=inflation replicate=$(REPLICATES) dataset=$(DATA) scale=$(SCALE) $(ARGS) || failed=1; \
+	$(RUN)/report.py study=inflation $(call TO,inflation) 'where={dataset: $(DATA), scale: $(SCALE)}' \
+		dataset=$(DATA) scale=$(SCALE) $(ARGS) && exit $$failed
 
 controls: bank ## originals, bank and their controls, then the report
-	failed=0; for part in $(PARTS); do \
+	for part in $(PARTS); do \
 		$(RUN)/train_classifier.py $(SWEEP) experiment=$$part $(GRID) replicate=$(REPLICATES) $(BASE) || failed=1; \
 	done; \
-	$(RUN)/report.py study=controls 'output=$${artifacts}/report/controls' grid.replicates=[$(REPLICATES)] \
-		$(call OF,$(comma) real_per_class: null) $(FROM) $(BASE) && exit $$failed
+	$(RUN)/report.py study=controls $(call TO,controls) $(call OF,$(comma) real_per_class: null) $(FROM) $(BASE) && exit $$failed
 
 low-data: $(STAMP) ## K real images a class, for the generator too, then the report
 	$(RUN)/train_gan.py $(SWEEP) real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
 	$(RUN)/synthesize.py $(SWEEP) mix=org20,bank1000 real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
-	$(RUN)/train_classifier.py $(SWEEP) experiment=low_data $(GRID) real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
-	$(RUN)/report.py study=low_data 'output=$${artifacts}/report/low_data' grid.replicates=[$(REPLICATES)] \
-		$(OF) $(FROM) $(BASE)
+	$(RUN)/train_classifier.py $(SWEEP) experiment=low_data $(GRID) real_per_class=$(K) replicate=$(REPLICATES) $(BASE) || failed=1; \
+	$(RUN)/report.py study=low_data $(call TO,low_data) $(OF) $(FROM) $(BASE) && exit $$failed
 
 # a rate that diverges is an answer too, so the choice is made from what there is
 choose-lr: $(STAMP) ## choose learning rates on development replicates, by validation
 	-$(RUN)/train_classifier.py $(SWEEP) experiment=choose_lr $(GRID) $(BASE)
-	$(RUN)/choose_lr.py scale=$(SCALE) $(FROM)
+	$(RUN)/choose_lr.py scale=$(SCALE) $(FROM) $(ARGS)
 
 plan: $(STAMP) ## cells, cost and state of a study (STUDY=controls)
-	$(RUN)/plan.py study=$(STUDY) $(if $(filter-out choose_lr,$(STUDY)),sweep.replicate=[$(REPLICATES)]) \
+	$(RUN)/plan.py study=$(STUDY) $(if $(filter-out file,$(origin PARTS)),'parts=[$(subst $() $(),$(comma),$(PARTS))]') $(if $(filter-out choose_lr,$(STUDY)),sweep.replicate=[$(REPLICATES)]) \
 		$(if $(SAID),sweep.classifier=[$(CLASSIFIERS)]) $(if $(MIXES),sweep.mix=[$(MIXES)]) \
 		$(if $(filter low_data,$(STUDY)),real_per_class=$(K)) $(if $(SOURCE),'source=[$(SOURCE)]') $(BASE)
 

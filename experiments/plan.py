@@ -18,14 +18,19 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 RESULTS = Path(__file__).parent / "results"
 
 
-def parts(study: str) -> list[tuple[str, dict[str, str]]]:
-    """The experiments that make up a study, each with the grid that it declares."""
+def parts(study: str, chosen: list[str] | None = None) -> list[tuple[str, dict[str, str]]]:
+    """The experiments that make up a study, or those chosen of them, each with the grid that it declares."""
     from steeldefect.runs.errors import UserError, nearest
 
     configs = {path.stem: OmegaConf.load(path) for path in sorted((CONF / "experiment").glob("*.yaml"))}
     found = [(name, config) for name, config in configs.items() if config.study == study]
     if not found:
         raise UserError(f"study={study}: {nearest(str(study), {config.study for config in configs.values()})}")
+    names = [name for name, _ in found]
+    for name in chosen or ():
+        if name not in names:
+            raise UserError(f"parts={name}: {nearest(name, names)}")
+    found = [(name, config) for name, config in found if not chosen or name in chosen]
     return [(name, {key: str(value) for key, value in config.hydra.sweeper.params.items()}) for name, config in found]
 
 
@@ -78,12 +83,16 @@ def main(cfg: DictConfig) -> None:
     from steeldefect.report.status import Row, read
     from steeldefect.report.terminal import show
 
-    given = [o for o in HydraConfig.get().overrides.task if not o.startswith(("study=", "sweep.", "sweep=", "source="))]
+    given = [
+        o
+        for o in HydraConfig.get().overrides.task
+        if not o.startswith(("study=", "parts=", "sweep.", "sweep=", "source="))
+    ]
     # what a split warns of is said where it is made
     logging.getLogger("steeldefect.data.splits").setLevel(logging.ERROR)
     cells = [
         planned(compose("train_classifier", [f"experiment={name}", *overrides]))
-        for name, declared in parts(cfg.study)
+        for name, declared in parts(cfg.study, cfg.parts)
         for overrides in grid(declared, given, OmegaConf.to_container(cfg.sweep))
     ]
     artifacts = Path(cfg.artifacts)

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.conftest import ROOT
 
 # a command may stand on what an earlier document made
-DOCS = ("your_own_data", "take_away", "configuration", "identity", "new_gan_or_backbone")
+DOCS = ("your_own_data", "take_away", "configuration", "identity", "new_gan_or_backbone", "your_own_generator")
 BLOCK = re.compile(r"^```(?P<kind>bash|python|yaml)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 COUNTS = {"blister": 9, "crack": 14, "dent": 10, "pit": 12, "rust": 9, "scale": 16, "scratch": 11}
 YAML_AT = re.compile(r"`(?P<path>conf/\w+/\w+\.yaml)`")

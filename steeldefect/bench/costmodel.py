@@ -22,6 +22,7 @@ from steeldefect.gan.networks import PerClass, build_generator, latent_size
 from steeldefect.gan.sampling import CHUNK
 from steeldefect.runs.errors import require
 from steeldefect.runs.mixes import mix_name, phase_images, phase_updates
+from steeldefect.runs.settings import made_elsewhere
 
 Module = TypeVar("Module", bound=nn.Module)
 CPU = torch.device("cpu")
@@ -176,7 +177,8 @@ def floor_table(costs: Sequence[Cost], settings: Mapping[str, Any]) -> Table:
 
 
 def check_options(settings: Mapping[str, Any]) -> None:
-    """`device`, `floor.real`, `precision`; UserError names what does not fit."""
+    """`device`, `floor.real`, `precision`, `gan`; UserError names what does not fit."""
+    require(not made_elsewhere(settings["gan"]), "gan=folder: is trained elsewhere, so its cost is not known here")
     for key, value in settings["device"].items():
         number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
         require(number, f"device.{key}={value}: must be a number above 0; the device's data sheet has it")

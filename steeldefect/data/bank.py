@@ -16,18 +16,24 @@ SHEET_COLUMNS = 12
 DIVERSITY_IMAGES = 300
 
 
+def labels_in_turn(count: int, classes: int) -> np.ndarray:
+    """int64 `(count,)`: image k of a drawn bank is of class k mod C."""
+    return np.arange(count, dtype=np.int64) % classes
+
+
 def write_bank(
     folder: Path,
     chunks: Iterable[np.ndarray],
-    count: int,
+    labels: np.ndarray,
     classes: Sequence[str],
     size: int,
     places: np.ndarray | None = None,
 ) -> None:
-    """`images.npy` uint8 `(count, size, size)`, `labels.npy` (image k is of class k mod C) and `sheet.png`.
+    """`images.npy` uint8 `(count, size, size)`, `labels.npy` int64 `(count,)` and `sheet.png`.
 
     places `(count,)`: which image of the bank each of those in `chunks` is; None: they come in order.
     """
+    count = len(labels)
     images = new_array(folder / "images.npy", (count, size, size))
     done = 0
     for chunk in chunks:
@@ -37,7 +43,6 @@ def write_bank(
     if done != count:
         raise RuntimeError(f"the generator gave {done} of {count} images")
     images.flush()
-    labels = (np.arange(count) % len(classes)).astype(np.int64)
     np.save(folder / "labels.npy", labels)
     sheet(first_of_each(images, labels, len(classes), SHEET_COLUMNS), classes).save(folder / "sheet.png")
 
@@ -60,7 +65,10 @@ def pick(labels: np.ndarray, counts: Sequence[int], classes: Sequence[str]) -> n
     for c, wanted in enumerate(counts):
         found = np.flatnonzero(labels == c)
         if len(found) < wanted:
-            raise UserError(f"bank.count: the mix wants {wanted} images of {classes[c]}, the bank holds {len(found)}")
+            raise UserError(
+                f"bank.count: the mix wants {wanted} images of {classes[c]}, the bank holds {len(found)}; draw more (with "
+                "gan=folder: put more of them under gan.root)"
+            )
         picked.append(found[:wanted])
     return np.sort(np.concatenate(picked))
 

@@ -38,6 +38,8 @@ _NEU_STEM = re.compile(r"(?P<spelling>[A-Za-z][A-Za-z _-]*?)?[ _-]*\(?(?P<number
 # NEU-DET as published: train/images/<class>/
 _NEU_DEPTH = 4
 _PARTS = frozenset({"train", "valid", "val", "validation", "test"})
+# what an export of training images lays beside its class folders (`data.generated`)
+SPLIT_NOTE, LABELS_NOTE = "split.json", "dataset.json"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
 _THREADS = min(4, os.cpu_count() or 1)
 
@@ -74,8 +76,8 @@ class _Source:
     published: bool = False
 
 
-def load_dataset(dataset: Mapping[str, Any], cache: Path) -> ImageSet:
-    """The config group `dataset` as arrays, sorted by class and natural order of the name.
+def load_dataset(dataset: Mapping[str, Any], cache: Path, group: str = "dataset") -> ImageSet:
+    """The config group `group` as arrays, sorted by class and natural order of the name.
 
     Decoded arrays are kept as `<cache>/<content>.npy`. UserError names the key, folder or files that are at fault.
     """
@@ -86,8 +88,8 @@ def load_dataset(dataset: Mapping[str, Any], cache: Path) -> ImageSet:
         root = _neu_root(dataset.get("root"))
         classes, sources = _find_neu(root)
     elif name == "image_folder":
-        root = _folder(dataset.get("root"), "dataset.root")
-        classes, sources = _find_classes(root)
+        root = _folder(dataset.get("root"), f"{group}.root")
+        classes, sources = _find_classes(root, f"{group}.root")
     else:
         raise UserError(f"dataset.name={name}: {nearest(name, ('neu_cls', 'image_folder', 'rendered'))}")
     size = _positive(dataset, "image_size", NEU_SIZE if name == "neu_cls" else None)
@@ -182,6 +184,7 @@ class _Tree:
     def __init__(self, root: Path) -> None:
         real = Path(os.path.realpath(root))
         self.root, self.seen, self.ignored = root, {real, *real.parents}, list[Path]()
+        self.notes = {root / SPLIT_NOTE, root / LABELS_NOTE}
 
     def entries(self, folder: Path) -> list[Path]:
         try:
@@ -195,7 +198,7 @@ class _Tree:
     def folders(self, folder: Path) -> list[Path]:
         """Folders in `folder` that were not met before; what else lies there is ignored."""
         fresh = [path for path in self.entries(folder) if path.is_dir() and self._enter(path)]
-        self.ignored += [path for path in self.entries(folder) if not path.is_dir()]
+        self.ignored += [path for path in self.entries(folder) if not path.is_dir() and path not in self.notes]
         return fresh
 
     def images(self, folder: Path, depth: int = 0) -> list[Path]:
@@ -263,7 +266,7 @@ def _find_neu(root: Path) -> tuple[tuple[str, ...], list[_Source]]:
     return NEU_CLASSES, sources
 
 
-def _find_classes(root: Path) -> tuple[tuple[str, ...], list[_Source]]:
+def _find_classes(root: Path, key: str) -> tuple[tuple[str, ...], list[_Source]]:
     tree = _Tree(root)
     top = tree.folders(root)
     parts = [path for path in top if path.name.lower() in _PARTS and any(p.is_dir() for p in tree.entries(path))]
@@ -273,12 +276,12 @@ def _find_classes(root: Path) -> tuple[tuple[str, ...], list[_Source]]:
     for folder in [inner for part in parts for inner in tree.folders(part)] if parts else top:
         found[folder.name] += tree.images(folder)
     tree.report()
-    require(bool(found), f"dataset.root={root}: holds no class folders; each class needs a folder of its images")
+    require(bool(found), f"{key}={root}: holds no class folders; each class needs a folder of its images")
     empty = sorted(name for name, paths in found.items() if not paths)
     endings = " ".join(sorted(IMAGE_SUFFIXES))
-    require(not empty, f"dataset.root={root}: no images ({endings}) in class folder {', '.join(empty)}; fill or remove")
+    require(not empty, f"{key}={root}: no images ({endings}) in class folder {', '.join(empty)}; fill or remove")
     classes = tuple(sorted(found))
-    require(len(classes) > 1, f"dataset.root={root}: one class only ({classes[0]}); a classifier needs two or more")
+    require(len(classes) > 1, f"{key}={root}: one class only ({classes[0]}); a classifier needs two or more")
     return classes, [_Source(path, name, _path_names(path, root, name)) for name in classes for path in found[name]]
 
 

@@ -6,45 +6,38 @@ from pathlib import Path
 import numpy as np
 
 from steeldefect.classify.judge import load_judge, train_judge
-from steeldefect.data.bank import diversity, write_bank
+from steeldefect.data.bank import diversity, labels_in_turn, write_bank
+from steeldefect.data.generated import at_size, in_turns
 from steeldefect.data.resize import resize
 from steeldefect.gan.filtering import Plausibility, candidates, logits, most_plausible
 from steeldefect.gan.sampling import draw, draw_numbers, load_discriminator, load_generator
 from steeldefect.runs.context import Context
 from steeldefect.runs.device import keep_freed_memory
 from steeldefect.runs.identity import digest
+from steeldefect.runs.store import Work
 
 log = logging.getLogger(__name__)
 
 
 def synthesize(context: Context) -> str:
-    """The id of the bank, drawn if it is not there yet.
+    """The id of the bank, drawn (with `gan=folder`: read) if it is not there yet.
 
     A filtered one (`bank.filter`) holds `latents.npy` too, the number of the latent of each image, with which
     `gan.sampling.draw` gives the image alone.
     """
     identity, store, classes = context.bank_identity, context.store, context.images.classes
-    gan, count, seed = context.settings["gan"], identity["count"], identity["seed"]
-    through = identity.get("seen_through", [])
     folder = store.need("gans", context.gan_id, context.command("train_gan"))
     with store.write("banks", identity) as work:
         if work is None:
             return digest(identity)
-        keep_freed_memory()
-        generator = load_generator(folder, gan, len(classes))
-        if "filter" not in identity:
-            chunks, places = draw(generator, gan, len(classes), seed, 0, count, through), None
+        if context.generated is None:
+            _draw(context, folder, work)
         else:
-            drawn = candidates(count, len(classes), identity["filter"]["keep"])
-            every = draw(generator, gan, len(classes), seed, 0, drawn, through)
-            kept = most_plausible(every, count, len(classes), _plausibility(context, folder))
-            np.save(work.folder / "latents.npy", kept)
-            places = np.argsort(kept)
-            # drawn a second time: all candidates at once may be more than memory holds
-            chunks = draw_numbers(generator, gan, len(classes), seed, kept[places], through)
-            work.summary["drawn"] = drawn
-        write_bank(work.folder, chunks, count, classes, gan["image_size"], places)
-        work.summary |= {"images": count, "classes": list(classes)}
+            order = in_turns(context.generated.labels)
+            size = context.settings["gan"]["image_size"]
+            chunks = at_size(context.generated, order, size)
+            write_bank(work.folder, chunks, context.generated.labels[order], classes, size)
+        work.summary |= {"images": identity["count"], "classes": list(classes)}
         shares = _diversity(context, work.folder)
         collapsed = [name for name, share in shares.items() if share < context.settings["quality"]["collapsed_below"]]
         work.summary |= {"diversity": shares, "collapsed": collapsed}
@@ -55,6 +48,26 @@ def synthesize(context: Context) -> str:
                 ", ".join(f"{name} {shares[name]:.0%}" for name in collapsed),
             )
     return digest(identity)
+
+
+def _draw(context: Context, folder: Path, work: Work) -> None:
+    """Into `work`, from the generator in `folder`."""
+    identity, classes, gan = context.bank_identity, context.images.classes, context.settings["gan"]
+    count, seed, through = identity["count"], identity["seed"], identity.get("seen_through", [])
+    keep_freed_memory()
+    generator = load_generator(folder, gan, len(classes))
+    if "filter" not in identity:
+        chunks, places = draw(generator, gan, len(classes), seed, 0, count, through), None
+    else:
+        drawn = candidates(count, len(classes), identity["filter"]["keep"])
+        every = draw(generator, gan, len(classes), seed, 0, drawn, through)
+        kept = most_plausible(every, count, len(classes), _plausibility(context, folder))
+        np.save(work.folder / "latents.npy", kept)
+        places = np.argsort(kept)
+        # drawn a second time: all candidates at once may be more than memory holds
+        chunks = draw_numbers(generator, gan, len(classes), seed, kept[places], through)
+        work.summary["drawn"] = drawn
+    write_bank(work.folder, chunks, labels_in_turn(count, len(classes)), classes, gan["image_size"], places)
 
 
 def _plausibility(context: Context, folder: Path) -> Plausibility:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from steeldefect.runs.identity import derived_seed
+from steeldefect.runs.settings import PLACING
 
 MAX_SHIFT = 1 / 8  # of the side
-PLACING = ("flip", "translation")  # what moves pixels and loses none: brightness and the like have no right value
 
 
 def placing(policies: Sequence[str]) -> list[str]:

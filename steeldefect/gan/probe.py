@@ -15,6 +15,7 @@ from torch import Tensor
 from steeldefect.gan.features import features_of
 from steeldefect.gan.module import AdversarialModule
 from steeldefect.gan.networks import latent_size
+from steeldefect.gan.orbit import placed
 from steeldefect.gan.quality import Figures, Pool, diversity_shares, figures, over_classes
 from steeldefect.gan.sampling import latents, sample
 from steeldefect.runs.identity import derived_seed
@@ -22,17 +23,25 @@ from steeldefect.runs.identity import derived_seed
 log = logging.getLogger(__name__)
 LAST_GOOD = "last_good.pt"
 COLUMNS = ("epoch", "class", "kid", "kid_floor", "diversity", "diversity_real")
+KEPT = ("rows", "best", "best_discriminator", "best_row")  # in a checkpoint
 CHUNK = 64
 
 State = dict[str, Tensor]
 
 
-def drawn_pool(generator: torch.nn.Module, gan: dict[str, Any], classes: int, a_class: int, size: int) -> Pool:
-    """`a_class` images of each class from latents of their own, which no bank and no sheet uses."""
+def drawn_pool(
+    generator: torch.nn.Module, gan: dict[str, Any], classes: int, a_class: int, size: int, through: Sequence[str] = ()
+) -> Pool:
+    """`a_class` images of each class from latents of their own, which no bank and no sheet uses.
+
+    through: the flips and shifts that a bank is drawn through.
+    """
     labels = torch.arange(classes).repeat(a_class)
     z = latents(derived_seed("gan", "probe"), range(len(labels)), latent_size(gan))
     parts = [sample(generator, *part).numpy() for part in zip(z.split(CHUNK), labels.split(CHUNK), strict=True)]
     images = np.concatenate(parts)
+    if through:
+        images = placed(images, through, derived_seed("gan", "probe"), 0)
     return Pool(images, labels.numpy(), features_of(images, size, next(generator.parameters()).device))
 
 
@@ -44,15 +53,22 @@ class QualityProbe(Callback):
     """
 
     def __init__(
-        self, folder: Path, classes: Sequence[str], quality: dict[str, Any], reference: Pool, real: Pool
+        self,
+        folder: Path,
+        classes: Sequence[str],
+        quality: dict[str, Any],
+        reference: Pool,
+        real: Pool,
+        through: Sequence[str] = (),
     ) -> None:
-        self.folder, self.classes, self.quality = folder, classes, quality
+        self.folder, self.classes, self.quality, self.through = folder, classes, quality, through
         self.reference, self.real = reference, real
         # enough for sets that differ, as many in each class as its reference has images at most
         most = int(np.bincount(reference.labels, minlength=len(classes)).max())
         self.a_class = most * quality["training_draws"]
         self.rows: list[dict[str, Any]] = []
         self.best: State | None = None
+        self.best_discriminator: State | None = None
         self.best_row: dict[str, Any] | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -78,10 +94,11 @@ class QualityProbe(Callback):
             self.best_row = overall
             if self.quality["snapshot"] == "best_kid":
                 self.best = copy_of(generator.state_dict())
+                self.best_discriminator = copy_of(pl_module.discriminator.state_dict())
 
     def _measure(self, generator: torch.nn.Module, gan: dict[str, Any]) -> Figures:
         classes, quality = len(self.classes), self.quality
-        synthetic = drawn_pool(generator, gan, classes, self.a_class, quality["feature_size"])
+        synthetic = drawn_pool(generator, gan, classes, self.a_class, quality["feature_size"], self.through)
         draws, neighbours = quality["training_draws"], quality["neighbours"]
         return figures(self.reference, self.real, synthetic, classes, draws, neighbours, whole=False)
 
@@ -92,10 +109,11 @@ class QualityProbe(Callback):
             writer.writerows(self.rows)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "best": self.best, "best_row": self.best_row}
+        return {key: getattr(self, key) for key in KEPT}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows, self.best, self.best_row = (state_dict[key] for key in ("rows", "best", "best_row"))
+        for key in KEPT:
+            setattr(self, key, state_dict[key])
         self._write()
 
 

@@ -4,12 +4,15 @@ import csv
 import logging
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from steeldefect.data.datamodule import MixDataModule
+from steeldefect.data.generated import refuse_known
 from steeldefect.data.pictures import sheet
+from steeldefect.data.sources import ImageSet
 from steeldefect.gan.module import AdversarialModule
 from steeldefect.gan.networks import latent_size
 from steeldefect.gan.probe import LAST_GOOD, LastGood, QualityProbe
@@ -18,6 +21,7 @@ from steeldefect.gan.sampling import latents, sample
 from steeldefect.runs.context import Context
 from steeldefect.runs.device import torch_device
 from steeldefect.runs.errors import require
+from steeldefect.runs.identities import seen_through
 from steeldefect.runs.identity import derived_seed
 from steeldefect.runs.loggers import wandb_run
 from steeldefect.runs.store import Work
@@ -50,9 +54,11 @@ class SampleSheet(Callback):
 
 
 def train_gan(context: Context) -> str:
-    """The id of the generator, trained if it is not there yet."""
+    """The id of the generator, trained if it is not there yet; of one of gan=folder the images are counted."""
     settings, store, identifier = context.settings, context.store, context.gan_id
     gan = settings["gan"]
+    if context.generated is not None:
+        return _counted(context, context.generated)
     require(
         settings["trainer"]["compile"] is None or not gan["discriminator"]["r1_gamma"],
         "trainer.compile: torch cannot differentiate compiled networks twice, as gan.discriminator.r1_gamma asks; set "
@@ -101,6 +107,18 @@ def train_gan(context: Context) -> str:
     return identifier
 
 
+def _counted(context: Context, generated: ImageSet) -> str:
+    counts = np.bincount(generated.labels, minlength=len(generated.classes)).tolist()
+    held = dict(zip(generated.classes, counts, strict=True))
+    with context.store.write("gans", context.gan_identity) as work:
+        if work is not None:
+            refuse_known(generated, context.images, context.real)
+            work.summary |= {"real": context.real_counts, "generated": held}
+    listed = ", ".join(f"{name} {count}" for name, count in held.items())
+    log.info("gan %s, made elsewhere: %s", context.gan_id, listed)
+    return context.gan_id
+
+
 def _probe(context: Context, work: Work) -> QualityProbe | None:
     """None under quality.every=0."""
     quality, split = context.settings["quality"], context.split
@@ -120,17 +138,18 @@ def _probe(context: Context, work: Work) -> QualityProbe | None:
         bool(measured),
         f"quality.every={quality['every']}: no class has {FEWEST} scenes in both train and validation to measure on",
     )
-    return QualityProbe(work.folder, context.images.classes, quality, reference, real)
+    return QualityProbe(work.folder, context.images.classes, quality, reference, real, seen_through(context.settings))
 
 
 def _save(module: AdversarialModule, work: Work, real_counts: list[int], probe: QualityProbe | None) -> None:
-    generator = module.settled().state_dict()
+    generator, discriminator = module.settled().state_dict(), module.discriminator.state_dict()
     if probe is not None:
         work.summary["quality"] = probe.rows[-1 - len(real_counts)] if probe.rows else None
-        if probe.best is not None:
+        if probe.best is not None and probe.best_discriminator is not None:
+            discriminator = probe.best_discriminator
             generator, work.summary["snapshot"] = probe.best, probe.best_row
     torch.save(generator, work.folder / "generator.pt")
-    torch.save(module.discriminator.state_dict(), work.folder / "discriminator.pt")
+    torch.save(discriminator, work.folder / "discriminator.pt")
     if module.history:
         with (work.folder / "history.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, list(module.history[0]), lineterminator="\n")

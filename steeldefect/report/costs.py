@@ -29,6 +29,8 @@ def kind_of(identity: Mapping[str, Any]) -> tuple[Kind, float] | None:
     stage = identity["stage"]
     if stage in ("cell", "initial"):
         return _classifier(identity, identity["optimizer"], identity["precision"]), identity["updates"]
+    if stage == "gan" and "images" in identity:  # gan=folder: nothing is trained
+        return None
     if stage == "gan":
         return _gan(identity["gan"], identity["precision"])
     if stage == "bank":
@@ -88,14 +90,19 @@ def _in_results(committed: Path) -> Iterator[tuple[Kind, float]]:
     for record in _lines(committed, "records.jsonl"):
         yield from _of_record(record)
         gan, bank = (record.get("upstream", {}).get(stage, {}) for stage in ("gan", "bank"))
-        if gan.get("seconds"):
+        if gan.get("seconds") and _trained_here(record):
             kind, units = _gan(record["config"]["gan"], gan.get("precision", BEFORE))
             yield kind, gan["seconds"] / units
         if bank.get("seconds") and record["config"]["bank"]["count"]:
             yield BANK, bank["seconds"] / record["config"]["bank"]["count"]
-    for record in _lines(committed, "generators.jsonl"):
+    for record in filter(_trained_here, _lines(committed, "generators.jsonl")):
         kind, units = _gan(record["config"]["gan"], record.get("precision", BEFORE))
         yield kind, record["seconds"]["gan"] / units
+
+
+def _trained_here(record: Mapping[str, Any]) -> bool:
+    """Not a folder of images (gan=folder)."""
+    return "updates" in record["config"]["gan"]
 
 
 def _lines(committed: Path, name: str) -> Iterator[dict[str, Any]]:

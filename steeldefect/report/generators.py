@@ -9,14 +9,15 @@ import numpy as np
 from rich import box
 from rich.table import Table as RichTable
 
-from steeldefect.gan.orbit import placing
 from steeldefect.report.arms import matching
 from steeldefect.report.collect import Record, without_path, without_paths
+from steeldefect.report.costs import BEFORE
 from steeldefect.report.provenance import KEPT
 from steeldefect.report.statistics import Estimate, Run, estimate
 from steeldefect.report.tables import number, to_csv
 from steeldefect.runs.errors import UserError
-from steeldefect.runs.identities import MEASURED
+from steeldefect.runs.identities import MEASURED, seen_through
+from steeldefect.runs.identity import canonical
 from steeldefect.runs.store import MANIFEST, read_json
 
 STUDIES = ("generators", "generators_ablation")
@@ -42,13 +43,15 @@ METRICS = {
 }
 NOTE = """\
 Each figure: mean over runs (replicates), [95 % t interval over runs], n = runs; means over the classes unless a class
-is named. One real image a scene and equal counts throughout; *real* is what held-out real images get in the place of
-the synthetic ones. KID: squared MMD under the cubic kernel on EfficientNet-Lite0 (ImageNet) features. GAN-test:
-balanced accuracy on synthetic images of a classifier trained on real ones; GAN-train: trained on synthetic, tested on
-held-out real ones; *both, real*: trained on real, tested on held-out real. Copies: above the 99 % quantile of held-out
-real images' largest shift correlation with a training image. Checkerboard: power at the frequencies of a stride over
-the median around each, the largest of the strides. Diversity: mean standard deviation of a pixel's gray level within a
-class, gray levels.
+is named. One real image a scene and equal counts throughout. KID, density and coverage hold a set against held-out
+real images, the synthetic one, and as *real* the training images. KID: squared MMD under the cubic kernel on
+EfficientNet-Lite0 (ImageNet) features; gan=projected is trained on the same features, so these three flatter it.
+GAN-test: balanced accuracy on synthetic images of a classifier trained on real ones; GAN-train: trained on synthetic,
+tested on held-out real ones; *both, real*: trained on real, tested on held-out real. Copies: above the 99 % quantile of
+held-out real images' largest shift correlation with a training image. Checkerboard: power at the frequencies of a
+stride over the median around each, the largest of the strides. Diversity: mean standard deviation of a pixel's gray
+level within a class, gray levels. Both last beside held-out real images. A bank drawn as its discriminator saw
+images (as_seen: flips and shifts) brings an augmentation that no real image here has.
 """
 
 
@@ -136,7 +139,10 @@ def _settings(record: Record) -> dict[str, Any]:
     flat["real_per_class"] = record["real_per_class"]
     flat["snapshot"] = config["quality"]["snapshot"]
     # banks were drawn straight before there was a choice
-    flat["as_seen"] = bool(bank.get("as_seen", False) and placing(config["gan"]["discriminator"]["augment"]))
+    through = seen_through(config) if "as_seen" in bank else []
+    flat["as_seen"] = through if isinstance(bank.get("as_seen"), list) else bool(through)
+    # the judges of a machine without bf16 are float32 too
+    flat["precision"] = record.get("precision", BEFORE)
     flat["filter"] = bank["filter"]
     flat["filter_keep"] = bank["filter_keep"] if bank["filter"] else None
     return flat
@@ -156,7 +162,7 @@ def _variants(records: Sequence[Record]) -> dict[str, str]:
     for gan in {record["gan"] for record in records}:
         settings = {record["id"]: _settings(record) for record in records if record["gan"] == gan}
         keys = sorted({key for flat in settings.values() for key in flat})
-        differ = [key for key in keys if len({json.dumps(flat.get(key)) for flat in settings.values()}) > 1]
+        differ = [key for key in keys if len({canonical(flat.get(key)) for flat in settings.values()}) > 1]
         for identifier, flat in settings.items():
             # a value that is not there (no filter) says nothing
             told = [f"{key}={_short(flat[key])}" for key in differ if flat.get(key) is not None]
@@ -259,6 +265,7 @@ def _provenance(records: Sequence[Record], study: str) -> str:
         f"- Machines: {'; '.join(sorted({one['machine'] for one in environments}))}; "
         f"torch {', '.join(sorted({one['torch'] for one in environments}))}; "
         f"commits {', '.join(sorted({str(one['commit']) for one in environments}))}.",
+        *_copies(records),
         *_judges(records),
         "\n```",
         *commands,
@@ -266,6 +273,16 @@ def _provenance(records: Sequence[Record], study: str) -> str:
         f"Written by `python experiments/report.py source=DIR output=DIR study={study}`.\n",
     ]
     return "\n".join(lines)
+
+
+def _copies(records: Sequence[Record]) -> list[str]:
+    """The threshold is the largest value of a few scenes, so it is told where it lies and how near the images come."""
+    told = {
+        f"{record['gan']} {record['replicate']}: {found['threshold']:.2f}, {found['largest']:.2f}"
+        for record in records
+        if (found := record["copies"])
+    }
+    return [f"- Copies, by run: threshold, largest value of a synthetic image: {'; '.join(sorted(told))}."]
 
 
 def _judges(records: Sequence[Record]) -> list[str]:

@@ -112,10 +112,27 @@ def write(records: Sequence[Record], output: Path) -> dict[Where, float]:
     listed = rows(by_classifier)
     output.mkdir(parents=True, exist_ok=True)
     lines = sorted(json.dumps(without_paths(record), sort_keys=True, allow_nan=False) for record in records)
+    _require_kept(records, output)
     (output / TRIALS).write_text("\n".join(lines) + "\n")
     (output / "summary.csv").write_text(to_csv(COLUMNS, listed))
     (output / "README.md").write_text(_readme(records, listed))
     return {where: choose(found).lr for where, found in by_classifier.items()}
+
+
+def _require_kept(records: Sequence[Record], output: Path) -> None:
+    """`UserError` where `output` has trials that would be lost."""
+    committed = output / TRIALS
+    if not committed.exists():
+        return
+    there = {json.loads(line)["id"] for line in committed.read_text().splitlines()}
+    lost = sorted(there - {record["id"] for record in records})
+    require(
+        not lost,
+        lambda: (
+            f"output={output}: holds {len(lost)} trials that source= does not have ({lost[0]}, ...); name it too, "
+            f"source=[{output},...] (make choose-lr SOURCE={output}), or give another output="
+        ),
+    )
 
 
 def _readme(records: Sequence[Record], listed: Sequence[dict[str, Any]]) -> str:

@@ -210,8 +210,11 @@ def _crossing(knots: Sequence[float], values: Sequence[float | None]) -> float:
 def _against_real(
     family: Sequence[Arms], arms: Arms, classifier: str, own: Mapping[int, Record]
 ) -> dict[float, Estimate]:
-    """The difference to each number of real images a class that was trained with the same updates."""
-    runs: dict[float, dict[int, list[Run]]] = {}
+    """The difference to each number of real images a class that was trained with the same updates.
+
+    A number is an arm: where splits leave a few images more or fewer, it is their mean over the replicates.
+    """
+    runs: dict[float, list[Run]] = {}
     updates = next(iter(own.values()))["updates"]
     for other in family:
         if other.group.augment != arms.group.augment:
@@ -220,11 +223,11 @@ def _against_real(
         for mix in mixes:
             real = {r: c for r, c in other.arm(classifier, mix).trained.items() if c["updates"] == updates}
             paired = paired_runs((arms, own), (other, real), METRICS[0])
-            for replicate, run in paired.items():
-                images = real[replicate]["counts"]["real"] / len(arms.classes)
-                runs.setdefault(images, {}).setdefault(replicate, []).append(run)
-    # where org100 and the positive control have the same number, the first found stands
-    return {n: estimate([found[0] for found in by.values()], fraction=False) for n, by in runs.items()}
+            if paired:
+                images = float(np.mean([real[r]["counts"]["real"] for r in paired])) / len(arms.classes)
+                # where org100 and the positive control have the same number, the first found stands
+                runs.setdefault(images, list(paired.values()))
+    return {n: estimate(own, fraction=False) for n, own in runs.items()}
 
 
 def low_data_figure(family: Sequence[Arms], path: Path) -> bool:

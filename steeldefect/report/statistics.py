@@ -6,15 +6,15 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import optimize, special, stats
 from scipy.sparse import csr_array
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
 POWER = 0.8  # of the smallest difference that n could have shown
 DRAWS = 9999  # sign flips; where fewer exist, all of them
+_MIDPOINTS = (np.arange(4096) + 0.5) / 4096  # quantiles over which a power is averaged
 NORMAL = float(stats.norm.ppf(0.5 + LEVEL / 2))
 ALIKE = 1e-12  # standard errors up to this are rounding
 SCENE_AND_RUN = "scene x run"
@@ -207,10 +207,15 @@ def smallest_shown(found: Estimate) -> float | None:
     """The smallest true difference that a study of this standard error shows (p < 0.05) with probability 0.8."""
     if not found.error or found.error <= ALIKE or found.freedom is None:
         return None
-    # a one-sample t test of n observations has n - 1 degrees of freedom and the standard error sd / sqrt(n)
-    n = found.freedom + 1
-    in_sd = TTestPower().solve_power(nobs=n, alpha=1 - LEVEL, power=POWER, alternative="two-sided")
-    return float(in_sd * np.sqrt(n) * found.error)
+    # the power of a t test is the mean, over what the standard error may come out as, of a normal's: noncentral t's own
+    # distribution fails in scipy, and statsmodels with it, at few and at some 70 to 120 degrees of freedom
+    spread = np.sqrt(stats.chi2.ppf(_MIDPOINTS, found.freedom) / found.freedom)
+    edge = spread * stats.t.ppf(0.5 + LEVEL / 2, found.freedom)
+
+    def lacking(shift: float) -> float:
+        return float(np.mean(special.ndtr(shift - edge) + special.ndtr(-shift - edge))) - POWER
+
+    return float(optimize.brentq(lacking, 0.0, 10 * edge.max())) * found.error
 
 
 def scene_sums(differences: Sequence[Run]) -> np.ndarray | None:

@@ -96,12 +96,15 @@ def write_report(
     tables = [Arms(collection, group, grid.replicates) for group in groups(collection.records)]
     (output / "figures").mkdir(parents=True, exist_ok=True)
     report = Report(skipped=collection.skipped)
-    report.contrasts = contrast_tables(tables, grid.arms)
+    # cells on all real images are there to be compared with; their own questions belong to other studies
+    about = [arms for arms in tables if study != "low_data" or arms.group.real_per_class is not None] or tables
+    report.contrasts = contrast_tables(about, grid.arms)
     by_group: dict[Group, list[Shown]] = {}
     sections = [f"# Report{f': {study}' if study else ''}\n\n{NOTE}"]
     for arms in tables:
         own3, own2 = _tables(arms, grid)
-        controls = _controls(arms, grid, study, expected(tables, arms.group, grid.arms).mixes)
+        mixes = expected(tables, arms.group, grid.arms).mixes if arms in about else ()
+        controls = _controls(arms, grid, study, mixes)
         report.table3 += own3
         report.table2 += own2
         report.controls += controls

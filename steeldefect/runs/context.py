@@ -14,6 +14,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from steeldefect.data.generated import load_generated
 from steeldefect.data.scenes import SceneTable, overlapping, overlapping_share, scenes_for
 from steeldefect.data.sources import ImageSet, load_dataset
 from steeldefect.data.splits import Split, limit_real, make_split, scenes_per_class
@@ -29,7 +30,7 @@ from steeldefect.runs.mixes import (
     phase_images,
     phase_updates,
 )
-from steeldefect.runs.settings import SCHEDULES, plain
+from steeldefect.runs.settings import SCHEDULES, made_elsewhere, plain
 from steeldefect.runs.store import Store
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,29 @@ class Context:
         return np.bincount(self.images.labels[indices], minlength=len(self.images.classes)).tolist()
 
     @cached_property
+    def split_note(self) -> dict[str, Any]:
+        """What an export of the training images says of itself."""
+        settings = self.settings
+        dataset, split, replicate = settings["dataset"]["name"], settings["split"]["name"], settings["replicate"]
+        return {
+            "split": self.split_id,
+            "real_per_class": settings["real_per_class"],
+            "made_by": f"dataset={dataset} split={split} replicate={replicate}",
+            "images": dict(zip(self.images.classes, self.real_counts, strict=True)),
+        }
+
+    @cached_property
+    def generated(self) -> ImageSet | None:
+        """The images of gan=folder; None where the generator is one of this framework's."""
+        gan = self.settings["gan"]
+        if not made_elsewhere(gan):
+            return None
+        return load_generated(gan, self.images, self.split_note, self.store.root / "cache")
+
+    @cached_property
     def gan_identity(self) -> dict[str, Any]:
+        if self.generated is not None:
+            return identities.folder_identity(self.settings, self.generated.content, self.split_id)
         return identities.gan_identity(self.settings, self.split_id, self.precision("gan"), self.real_counts)
 
     @cached_property
@@ -89,6 +112,8 @@ class Context:
 
     @cached_property
     def bank_identity(self) -> dict[str, Any]:
+        if self.generated is not None:
+            return identities.bank_identity(self.settings, self.gan_id, self.split_id, len(self.generated.labels))
         count = bank_count(self.settings, self.real_counts)
         by_classifier = self.settings["bank"]["filter"] == "classifier"
         judge_id = digest(self.judge_identity("filter")) if by_classifier else None

@@ -72,7 +72,29 @@ def gan_identity(settings: Mapping[str, Any], split_id: str, precision: str, rea
     if settings["quality"]["snapshot"] != "last":
         chosen = {key: settings["quality"][key] for key in SNAPSHOT}
         identity["quality"] = chosen | {"recipe": RECIPES["quality"]}
+        if through := seen_through(settings):
+            identity["quality"]["seen_through"] = through
     return identity
+
+
+def seen_through(settings: Mapping[str, Any]) -> list[str]:
+    """The flips and shifts that `bank.as_seen` draws a bank through: D's, those that it names, or none."""
+    asked = settings["bank"]["as_seen"]
+    if isinstance(asked, list):
+        return placing(asked)
+    return placing(settings["gan"].get("discriminator", {}).get("augment", [])) if asked else []
+
+
+def folder_identity(settings: Mapping[str, Any], content: str, split_id: str) -> dict[str, Any]:
+    """Of a generator outside this framework, in place of `gan_identity`: its images, and what it may have seen."""
+    return {
+        "stage": "gan",
+        "recipe": RECIPES["gan"],
+        "split": split_id,
+        "real_per_class": settings["real_per_class"],
+        "gan": _without(settings["gan"], ("root",)),
+        "images": content,
+    }
 
 
 def bank_identity(
@@ -87,8 +109,7 @@ def bank_identity(
         "count": count,
         "seed": settings["bank"]["seed"],
     }
-    through = placing(settings["gan"]["discriminator"]["augment"]) if settings["bank"]["as_seen"] else []
-    if through:
+    if through := seen_through(settings):
         identity["seen_through"] = through
     if settings["bank"]["filter"] is not None:
         identity["filter"] = {

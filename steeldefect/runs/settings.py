@@ -13,11 +13,13 @@ from steeldefect.runs.mixes import check_mix
 
 AUGMENTS = ("none", "classical")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+PLACING = ("flip", "translation")  # those of them that move pixels and lose none
 POLICIES = ("brightness", "contrast", "flip", "translation", "cutout")  # of gan.discriminator.augment
 SCHEDULES = ("fixed_steps", "paper")
 SELECTS = ("last", "validation")
 EVALUATIONS = ("test", "validation")
 LOW_DATA_BATCH = 64  # protocol, "Low data"
+LOW_DATA_SHEETS = 20  # sample sheets at most, where an epoch is one update
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -55,7 +57,10 @@ def check(settings: Mapping[str, Any]) -> None:
     _among("schedule.name", settings["schedule"]["name"], SCHEDULES)
     k = settings["real_per_class"]
     require(k is None or (isinstance(k, int) and k > 0), f"real_per_class={k}: must be null or at least 1")
-    _check_gan(settings["gan"])
+    if made_elsewhere(settings["gan"]):
+        _check_folder(settings)
+    else:
+        _check_gan(settings["gan"])
     check_mix(settings["mix"], k)
     _among("select", settings["select"], SELECTS)
     _among("evaluate", settings["evaluate"], EVALUATIONS)
@@ -79,7 +84,7 @@ def check(settings: Mapping[str, Any]) -> None:
             require(updates is None or _is_whole(updates), f"phases.{phase}.updates={updates}: null or at least 1")
     count = settings["bank"]["count"]
     require(isinstance(count, int) and count >= 0, f"bank.count={count}: must be a whole number from 0 up")
-    _flag("bank.as_seen", settings["bank"]["as_seen"])
+    _check_as_seen(settings["bank"]["as_seen"], settings["gan"])
     _among("bank.export", settings["bank"]["export"], (None, "png"))
     _among("bank.filter", settings["bank"]["filter"], (None, "classifier", "discriminator"))
     keep = settings["bank"]["filter_keep"]
@@ -111,6 +116,32 @@ def _check_gan(gan: Mapping[str, Any]) -> None:
     _check_discriminator(gan["discriminator"])
     decay = gan["ema_decay"]
     require(_number(decay) and 0 <= decay < 1, f"gan.ema_decay={decay}: must lie in [0, 1)")
+
+
+def _check_as_seen(asked: Any, gan: Mapping[str, Any]) -> None:
+    if not isinstance(asked, list):
+        _flag("bank.as_seen", asked)
+        return
+    for policy in asked:
+        _among("bank.as_seen", policy, PLACING)
+    require(not made_elsewhere(gan), f"bank.as_seen={asked}: gan=folder takes the images as they are; leave it true")
+
+
+def made_elsewhere(gan: Mapping[str, Any]) -> bool:
+    """Whether the config group `gan` names a folder of images in place of networks (`gan=folder`)."""
+    return "root" in gan
+
+
+def _check_folder(settings: Mapping[str, Any]) -> None:
+    """`gan=folder`: images that another generator made."""
+    gan = settings["gan"]
+    _whole("gan.image_size", gan["image_size"])
+    named = isinstance(gan["name"], str) and gan["name"] not in ("", "none")
+    require(named, f"gan.name={gan['name']}: a name for the generator that made the images, such as stylegan3")
+    require(
+        settings["bank"]["filter"] is None,
+        f"bank.filter={settings['bank']['filter']}: gan=folder takes the images as they are; filter them there, set it to null",
+    )
 
 
 def _check_quality(quality: Mapping[str, Any], real_per_class: int | None) -> None:
@@ -198,10 +229,11 @@ def _seeded(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _low_data(settings: dict[str, Any]) -> dict[str, Any]:
     """With few real images an epoch is a step or two, so the GAN gets a number of updates (protocol, "Low data")."""
-    if settings["real_per_class"] is not None:
+    if settings["real_per_class"] is not None and not made_elsewhere(settings["gan"]):
         gan = settings["gan"]
         updates = gan["updates"] or settings["scale"]["gan"]["low_data_updates"]
-        settings["gan"] = {**gan, "updates": updates, "batch_size": min(gan["batch_size"], LOW_DATA_BATCH)}
+        batch, sheets = min(gan["batch_size"], LOW_DATA_BATCH), max(gan["sheet_every"], updates // LOW_DATA_SHEETS)
+        settings["gan"] = {**gan, "updates": updates, "batch_size": batch, "sheet_every": sheets}
     return settings
 
 

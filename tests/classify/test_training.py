@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from steeldefect.classify.training import train_cell
-from steeldefect.data.bank import write_bank
+from steeldefect.data.bank import labels_in_turn, write_bank
 from steeldefect.report.collect import collect, write_committed
 from steeldefect.runs.context import Context, prepare
 from steeldefect.runs.errors import MissingArtifact
@@ -22,7 +22,7 @@ def with_bank(context: Context) -> Context:
         if work is not None:
             count = context.bank_identity["count"]
             images = np.random.default_rng(0).integers(0, 256, (count, 16, 16), dtype=np.uint8)
-            write_bank(work.folder, [images], count, context.images.classes, 16)
+            write_bank(work.folder, [images], labels_in_turn(count, 6), context.images.classes, 16)
     return context
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from steeldefect.data.bank import diversity, export_png, pick, read_bank, write_bank
+from steeldefect.data.bank import diversity, export_png, labels_in_turn, pick, read_bank, write_bank
 from steeldefect.gan.networks import build_generator
 from steeldefect.gan.sampling import draw, latents
 from steeldefect.runs.errors import UserError
@@ -18,7 +18,7 @@ def test_an_image_drawn_alone_has_the_bytes_it_has_in_the_bank(composed: Compose
     gan = composed("train_gan", "gan.image_size=16", f"gan.conditioning={conditioning}").gan
     torch.manual_seed(0)
     generator = build_generator(gan, 3).eval()
-    write_bank(tmp_path, draw(generator, gan, 3, 7, 0, 150), 150, CLASSES, 16)
+    write_bank(tmp_path, draw(generator, gan, 3, 7, 0, 150), labels_in_turn(150, 3), CLASSES, 16)
     write_json(tmp_path / "manifest.json", {"identity": {"split": "s"}})
     images, labels = read_bank(tmp_path, "s")
     assert images.shape == (150, 16, 16) and images.dtype == np.uint8 and isinstance(images, np.memmap)
@@ -37,7 +37,7 @@ def test_latents_are_standard_normal_and_each_image_has_its_own() -> None:
 
 
 def test_a_bank_of_another_split_is_refused(tmp_path) -> None:
-    write_bank(tmp_path, [np.zeros((6, 8, 8), np.uint8)], 6, CLASSES, 8)
+    write_bank(tmp_path, [np.zeros((6, 8, 8), np.uint8)], labels_in_turn(6, 3), CLASSES, 8)
     write_json(tmp_path / "manifest.json", {"identity": {"split": "one"}})
     with pytest.raises(UserError, match="stands on split one, this cell on other"):
         read_bank(tmp_path, "other")
@@ -54,7 +54,7 @@ def test_picks_are_the_first_of_each_class_and_nested() -> None:
 
 def test_export_writes_a_folder_a_class(tmp_path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
-    write_bank(tmp_path, [images], 6, CLASSES, 8)
+    write_bank(tmp_path, [images], labels_in_turn(6, 3), CLASSES, 8)
     export_png(tmp_path, tmp_path / "out", CLASSES)
     files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png"))
     assert files == ["a/000000.png", "a/000003.png", "b/000001.png", "b/000004.png", "c/000002.png", "c/000005.png"]

@@ -14,7 +14,7 @@ from steeldefect.report.low_data import _crossing, exchange_table, families, low
 from steeldefect.report.statistics import holm, two_way
 from steeldefect.report.tables import SUMMARY, table3
 from steeldefect.report.terminal import show
-from steeldefect.report.write import write_report
+from steeldefect.report.write import Grid, write_report
 from tests.report.make_fixture import EXPECTED, FIXTURE, GOLDEN_OF, STUDIES, STUDY_GRIDS
 
 
@@ -263,6 +263,46 @@ def test_a_bank_is_worth_the_real_images_that_equal_it():
     other = families(arms_of("low_data", lambda _: changed))[0]
     arms = next(a for a in other if (a.group.real_per_class, a.group.augment) == (10, "none"))
     assert worth(other, arms, "mobilenet_v2", "org20").knots == (10.0, 50.0)
+
+
+def test_a_number_of_real_images_is_one_though_splits_differ_by_a_few():
+    """All images of a split are 1,018 or 1,021: one number of real images, of which every replicate says something."""
+
+    def uneven(records):
+        whole = [
+            record
+            | {"real_per_class": None, "id": f"all-{record['id']}"}
+            | {"counts": record["counts"] | {"real": 1000 + record["replicate"]}}
+            for record in records
+            if record["real_per_class"] == 20 and record["mix"] in ("org100", "org20")
+        ]
+        return [*records, *whole]
+
+    family = families(arms_of("low_data", lambda _: uneven(collect(FIXTURE / "low_data").records)))[0]
+    arms = next(a for a in family if (a.group.real_per_class, a.group.augment) == (10, "none"))
+    found = worth(family, arms, "mobilenet_v2", "org20")
+    own = [r for r in arms.records if (r["mix"], r["classifier"]) == ("org20", "mobilenet_v2") and r["trained"]]
+    of_all = float(np.mean([1000 + record["replicate"] for record in own])) / len(arms.classes)
+    assert found.knots == (10.0, 20.0, 50.0, pytest.approx(of_all)) and found.n_runs == 4
+
+
+def test_low_data_is_judged_by_its_own_arms(tmp_path):
+    """Cells on all real images, of another study, are knots of the exchange rate and add nothing to Holm's family."""
+    low, other = collect(FIXTURE / "low_data"), collect(FIXTURE / "controls")
+    both = Collection([*low.records, *other.records], low.tested | other.tested, [])
+    grid = Grid(
+        [],
+        [],
+        [],
+        None,
+        {"none": Declared(["mobilenet_v2"], ["org100", "classical", "org20", "bank1000", "real_extra"])},
+    )
+    slots = {}
+    for name, collection in (("alone", low), ("both", both)):
+        write_report(collection, tmp_path / name, grid, tmp_path, "low_data", figures=False)
+        rows = list(csv.DictReader((tmp_path / name / "contrasts.csv").open()))
+        slots[name] = {(row["real_per_class"], row["augment"], row["mix"], row["arm"], row["p_holm"]) for row in rows}
+    assert slots["both"] == slots["alone"] and not any(slot[0] == "all" for slot in slots["alone"])
 
 
 def test_beyond_the_numbers_that_were_trained_nothing_is_claimed():

@@ -44,6 +44,7 @@ def record(replicate: int, kid: float, gan: str = "edcgan", lr: float = 1e-4, **
         "part": "validation",
         "figures": figures,
         "set_sizes": [9, 1],
+        "copies": {"threshold": 0.5, "largest": 0.25},
         "judges": {"real": {"trained": replicate != 1, "train_accuracy": 0.8}},
         "seconds": {"gan": 1800.0},
         "environment": {"command": command, "machine": "two cores", "torch": "2", "commit": "abc"},

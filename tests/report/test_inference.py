@@ -154,6 +154,19 @@ def test_the_smallest_difference_shown_has_the_power_that_it_claims():
     assert smallest_shown(Estimate(0.0, 0.0, 0.0, 2, "", error=ALIKE / 2, freedom=1.0)) is None
 
 
+def test_the_smallest_difference_shown_is_found_at_every_freedom():
+    # statsmodels' solver is wrong under 1.5, and answers with an array around 70 to 120
+    freedoms = np.geomspace(1, 600, 200)
+    found = np.array([smallest_shown(Estimate(0.0, -0.1, 0.1, 6, "", error=0.02, freedom=f)) for f in freedoms])
+    assert (np.diff(found) < 0).all()
+    assert found[-1] == pytest.approx(0.02 * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)), rel=0.01)
+    rng = np.random.default_rng(6)
+    for freedom in (1.0, 2.3):
+        least = smallest_shown(Estimate(0.0, -0.1, 0.1, 6, "", error=0.02, freedom=freedom))
+        t = (least / 0.02 + rng.normal(size=200_000)) / np.sqrt(rng.chisquare(freedom, 200_000) / freedom)
+        assert (abs(t) > stats.t.ppf(0.975, freedom)).mean() == pytest.approx(0.8, abs=0.005)
+
+
 def test_two_arms_that_never_differ_are_not_certainly_equal():
     clusters = np.repeat([f"s{k}" for k in range(25)], 4)
     same = Run(0.0, clusters, np.zeros(100))

@@ -77,6 +77,19 @@ def test_a_classifier_chosen_later_joins_what_is_committed(source: Path, tmp_pat
     assert len((tmp_path / "both" / "trials.jsonl").read_text().splitlines()) == 14
 
 
+def test_committed_trials_are_not_lost(source: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    write(read_trials(source), first)
+    before = (first / "trials.jsonl").read_text()
+    for replicate in (102, 103, 104):
+        put(tmp_path / "more", trial(0.03, replicate, 0.9, id=f"other-{replicate}", classifier="resnet19"))
+    with pytest.raises(UserError, match=r"holds 11 trials that source= does not have .* SOURCE="):
+        write(read_trials(tmp_path / "more"), first)
+    assert (first / "trials.jsonl").read_text() == before
+    write(read_trials(tmp_path / "more", first), first)
+    assert len((first / "trials.jsonl").read_text().splitlines()) == 14
+
+
 def test_other_arms_are_not_looked_at(source: Path) -> None:
     put(source, trial(0.5, 102, 1.0, id="other", augment="classical"))
     assert len(read_trials(source)) == 11

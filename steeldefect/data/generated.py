@@ -1,0 +1,133 @@
+"""A generator that is not in here (`gan=folder`): training images go out with a note of their split, its images come back."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from steeldefect.data.resize import resize
+from steeldefect.data.sources import IMAGE_SUFFIXES, LABELS_NOTE, SPLIT_NOTE, ImageSet, load_dataset
+from steeldefect.runs.errors import UserError, require
+from steeldefect.runs.store import read_json
+
+log = logging.getLogger(__name__)
+CHUNK = 256  # images resized together
+
+
+def export_training(images: ImageSet, chosen: np.ndarray, split: Mapping[str, Any], target: Path) -> None:
+    """The images that a generator may see, as PNG files in a folder a class, and what says so.
+
+    chosen `(n,)`: their indices. `split.json` holds `split` and belongs beside what the generator makes of them;
+    `dataset.json` has the labels as StyleGAN's dataset tool reads them. A folder that is there already is left alone.
+    """
+    if target.exists():
+        return
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    rows = []
+    for k, index in enumerate(chosen.tolist()):
+        label = int(images.labels[index])
+        name = f"{images.classes[label]}/{k:06d}.png"
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(images.images[index])).save(partial / name)
+        rows.append([name, label])
+    (partial / LABELS_NOTE).write_text(json.dumps({"labels": rows}))
+    (partial / SPLIT_NOTE).write_text(json.dumps(dict(split), indent=1) + "\n")
+    partial.replace(target)
+
+
+def load_generated(gan: Mapping[str, Any], real: ImageSet, split: Mapping[str, Any], cache: Path) -> ImageSet:
+    """The images under `gan.root`, refused unless they were made from the training images that `split` names.
+
+    They are read as the real ones are (gray, at most their size), so that no step of the reading tells them apart.
+    Classes are those of `real`, in its order.
+    """
+    require(gan["root"] is not None, "gan.root=null: give the folder of the images; docs/your_own_generator.md")
+    root = Path(str(gan["root"])).expanduser()
+    side = min(real.images.shape[-1], _side_of_first(root))
+    found = load_dataset({"name": "image_folder", "root": root, "image_size": side}, cache, "gan")
+    require(
+        set(found.classes) == set(real.classes),
+        f"gan.root={root}: holds {', '.join(found.classes)}; the classes of the data set are {', '.join(real.classes)}",
+    )
+    _require_split(root, split)
+    labels = np.array([real.classes.index(name) for name in found.classes], np.int64)[found.labels]
+    return replace(found, labels=labels, classes=real.classes, name=gan["name"])
+
+
+def _side_of_first(root: Path) -> int:
+    """The shorter side of the first image there, in pixels; what is wrong with the folder, `load_dataset` says."""
+    for path in sorted(root.glob("*/*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(path) as image:
+                return min(image.size)
+    return sys.maxsize
+
+
+def _require_split(root: Path, split: Mapping[str, Any]) -> None:
+    """`UserError` unless the note beside the images names this very split and number of real images."""
+    export = (
+        "export the training images with `python experiments/split.py ... export=png` and train the generator on them"
+    )
+    require(
+        (root / SPLIT_NOTE).is_file(),
+        f"gan.root={root}: no {SPLIT_NOTE}, so nobody can say which images this generator was trained on; {export}, then copy "
+        f"their {SPLIT_NOTE} here",
+    )
+    noted = read_json(root / SPLIT_NOTE)
+    for key in ("split", "real_per_class"):
+        if noted.get(key) != split[key]:
+            raise UserError(
+                f"gan.root={root}: made from images of {key}={noted.get(key)}, this run has {key}={split[key]}: the "
+                f"generator may have seen images that this run tests on; {export}"
+            )
+
+
+def refuse_known(found: ImageSet, real: ImageSet, training: np.ndarray) -> None:
+    """`UserError` where real images that are not of `training` (indices) lie among the generated ones, byte for byte.
+
+    Training images among them are warned of: the bank then holds what the originals hold.
+    """
+    shown = resize(np.array(real.images), found.images.shape[-1]).numpy()
+    numbers = {_fingerprint(image): k for k, image in enumerate(shown)}
+    known = [k for k in (numbers.get(_fingerprint(image)) for image in found.images) if k is not None]
+    held_out = sorted({real.names[k] for k in known} - {real.names[k] for k in training.tolist()})
+    require(
+        not held_out,
+        lambda: (
+            f"gan.root: {len(held_out)} of the images are real ones that are not for training here ({held_out[0]}, ...); "
+            "put only what the generator made there"
+        ),
+    )
+    if known:
+        log.warning(
+            "gan=folder: %d of the images are training images, unchanged (%s ...)", len(known), real.names[known[0]]
+        )
+
+
+def _fingerprint(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
+
+
+def in_turns(labels: np.ndarray) -> np.ndarray:
+    """Indices `(n,)` that take one image of each class after the other, for as long as a class has any left."""
+    turn = np.empty(len(labels), np.int64)
+    for c in np.unique(labels):
+        own = np.flatnonzero(labels == c)
+        turn[own] = np.arange(len(own))
+    return np.lexsort((labels, turn))
+
+
+def at_size(images: ImageSet, order: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """The images in this order in chunks, uint8 `(n, size, size)`."""
+    for start in range(0, len(order), CHUNK):
+        yield resize(np.asarray(images.images[order[start : start + CHUNK]]), size).numpy()
