@@ -58,6 +58,7 @@ def cell_record(context: Context, identifier: str, initial_id: str | None, outco
             "gan": context.gan_id if with_bank else None,
             "bank": context.bank_id,
             "initial": initial_id,
+            "weights": context.weights_id,
         },
         "config": public(settings),
         "classes": list(context.images.classes),

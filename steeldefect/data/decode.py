@@ -5,6 +5,7 @@ import logging
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,17 +21,34 @@ log = logging.getLogger(__name__)
 # raised whenever a decoded byte may change
 DECODE_RECIPE = 1
 MAX_PIXELS = 50_000_000
+COLOURED = 8  # levels between the channels, on average, from which an image is one in colour
 # what files with the endings of images turn out to be; a closed list, since Pillow hands some others to programs
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "GIF", "WEBP")
 
 
-def decode(path: Path, image_size: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+@dataclass(frozen=True)
+class Facts:
+    """Of one file, what the gray square that is made of it no longer shows."""
+
+    colour: bool
+    stretched: bool  # to a square from sides that differ by more than half
+    deepest: int  # the largest value of a file of 16 bits, else 0
+
+
+def decode(path: Path, image_size: int, max_pixels: int = MAX_PIXELS, bits: int | None = None) -> np.ndarray:
     """The first frame of a file, uint8 (image_size, image_size), upright and gray; raises what Pillow raises.
 
-    UserError, before anything is decoded, where the file says that it holds more than `max_pixels`.
+    bits: how many of its 16 a camera fills; None: all. UserError, before anything is decoded, where the file says that
+    it holds more than `max_pixels`.
     """
+    return decode_with_facts(path, image_size, max_pixels, bits)[0]
+
+
+def decode_with_facts(path: Path, image_size: int, max_pixels: int, bits: int | None) -> tuple[np.ndarray, Facts]:
     # an explicit list of formats finds only readers that are loaded
     Image.init()
+    # Pillow's own limit, which max_pixels takes the place of
+    Image.MAX_IMAGE_PIXELS = None
     with Image.open(path, formats=_FORMATS) as image:
         width, height = image.size
         require(
@@ -38,11 +56,24 @@ def decode(path: Path, image_size: int, max_pixels: int = MAX_PIXELS) -> np.ndar
             lambda: f"{width} x {height} pixels, more than dataset.max_pixels={max_pixels}",
         )
         image.load()
-        gray = _gray(_upright(image))
+        upright = _upright(image)
+        gray = _gray(upright, bits)
+        facts = Facts(_coloured(upright), max(upright.size) > 1.5 * min(upright.size), _deepest(upright))
     if gray.size != (image_size, image_size):
         # Pillow's filters widen with the reduction, so that this is antialiased
         gray = gray.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(gray, np.uint8)
+    return np.asarray(gray, np.uint8), facts
+
+
+def _coloured(image: Image.Image) -> bool:
+    if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I"):
+        return False
+    small = np.asarray(image.convert("RGB").resize((32, 32), Image.Resampling.BOX), np.int16)
+    return bool(np.ptp(small, axis=2).mean() > COLOURED)
+
+
+def _deepest(image: Image.Image) -> int:
+    return int(np.asarray(image).max()) if image.mode.startswith("I;16") else 0
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -53,10 +84,10 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _gray(image: Image.Image) -> Image.Image:
+def _gray(image: Image.Image, bits: int | None) -> Image.Image:
     """Mode L: transparency over white, 16 bits by their full range, wider ones as `_wide` says."""
     if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_wide(np.asarray(image)))
+        return Image.fromarray(_wide(np.asarray(image), bits))
     if image.mode == "LAB":
         return image.getchannel("L")
     if image.has_transparency_data:
@@ -65,15 +96,20 @@ def _gray(image: Image.Image) -> Image.Image:
     return image if image.mode == "L" else image.convert("RGB").convert("L")
 
 
-def _wide(values: np.ndarray) -> np.ndarray:
-    """16-bit, 32-bit and float values as uint8, by the smallest usual full scale (1, 255, 65535) that holds them.
+def _wide(values: np.ndarray, bits: int | None) -> np.ndarray:
+    """16-bit, 32-bit and float values as uint8: by `bits`, else by the smallest usual full scale (1, 255, 65535) that
+    holds them.
 
     Per image a stretch would change contrast between images, so it is left to values outside all three.
     """
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError("holds values that are not finite")
-    if values.dtype.itemsize == 2 and low >= 0:
+    if bits is not None and values.dtype.kind != "f":
+        full = float(2**bits - 1)
+        if low < 0 or high > full:
+            raise ValueError(f"holds values from {low:g} to {high:g}, which are not of dataset.bits={bits}")
+    elif values.dtype.itemsize == 2 and low >= 0:
         full = 65535.0
     elif low < 0 or high > 65535:
         return np.round((values.astype(np.float64) - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)

@@ -1,11 +1,14 @@
 """A generator that is not in here (`gan=folder`): training images go out with a note of their split, its images come back."""
 
 import contextlib
+import csv
+import functools
 import hashlib
 import json
 import logging
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,18 +19,19 @@ from PIL import Image
 
 from steeldefect.data.resize import resize
 from steeldefect.data.sources import IMAGE_SUFFIXES, LABELS_NOTE, SPLIT_NOTE, ImageSet, load_dataset
-from steeldefect.runs.errors import UserError, require
+from steeldefect.runs.errors import require
 from steeldefect.runs.store import read_json
 
 log = logging.getLogger(__name__)
 CHUNK = 256  # images resized together
 
 
-def export_training(images: ImageSet, chosen: np.ndarray, split: Mapping[str, Any], target: Path) -> None:
+def export_training(images: ImageSet, chosen: np.ndarray, note: Mapping[str, Any], target: Path) -> None:
     """The images that a generator may see, as PNG files in a folder a class, and what says so.
 
-    chosen `(n,)`: their indices. `split.json` holds `split` and belongs beside what the generator makes of them;
-    `dataset.json` has the labels as StyleGAN's dataset tool reads them. A folder that is there already is left alone.
+    chosen `(n,)`: their indices. `split.json` holds `note` and belongs beside what the generator makes of them;
+    `dataset.json` has the labels as StyleGAN's dataset tool reads them, `names.csv` the image that each file is. A folder
+    that is there already is left alone.
     """
     if target.exists():
         return
@@ -39,57 +43,75 @@ def export_training(images: ImageSet, chosen: np.ndarray, split: Mapping[str, An
         name = f"{images.classes[label]}/{k:06d}.png"
         (partial / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.asarray(images.images[index])).save(partial / name)
-        rows.append([name, label])
-    (partial / LABELS_NOTE).write_text(json.dumps({"labels": rows}))
-    (partial / SPLIT_NOTE).write_text(json.dumps(dict(split), indent=1) + "\n")
+        rows.append((name, label, images.names[index]))
+    (partial / LABELS_NOTE).write_text(json.dumps({"labels": [row[:2] for row in rows]}))
+    with (partial / "names.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("file", "image"), *(row[::2] for row in rows)])
+    (partial / SPLIT_NOTE).write_text(json.dumps(dict(note), indent=1) + "\n")
     partial.replace(target)
 
 
-def load_generated(gan: Mapping[str, Any], real: ImageSet, split: Mapping[str, Any], cache: Path) -> ImageSet:
-    """The images under `gan.root`, refused unless they were made from the training images that `split` names.
+def load_generated(gan: Mapping[str, Any], real: ImageSet, note: Mapping[str, Any], cache: Path) -> ImageSet:
+    """The images under `gan.root`, refused unless they were made from the training images that `note` names.
 
     They are read as the real ones are (gray, at most their size), so that no step of the reading tells them apart.
     Classes are those of `real`, in its order.
     """
     require(gan["root"] is not None, "gan.root=null: give the folder of the images; docs/your_own_generator.md")
     root = Path(str(gan["root"])).expanduser()
-    side = min(real.images.shape[-1], _side_of_first(root))
+    _require_split(root, note)
+    stamp = frozenset((str(path), path.lstat().st_mtime_ns, path.lstat().st_size) for path in root.glob("*/*"))
+    return replace(_loaded(root, stamp, real, cache), name=gan["name"])
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(root: Path, stamp: frozenset[Any], real: ImageSet, cache: Path) -> ImageSet:
+    """Kept between the cells of a sweep that run in one process, for as long as no file changes (`stamp`)."""
+    side = min(real.images.shape[-1], _usual_side(root))
     found = load_dataset({"name": "image_folder", "root": root, "image_size": side}, cache, "gan")
     require(
         set(found.classes) == set(real.classes),
         f"gan.root={root}: holds {', '.join(found.classes)}; the classes of the data set are {', '.join(real.classes)}",
     )
-    _require_split(root, split)
     labels = np.array([real.classes.index(name) for name in found.classes], np.int64)[found.labels]
-    return replace(found, labels=labels, classes=real.classes, name=gan["name"])
+    return replace(found, labels=labels, classes=real.classes)
 
 
-def _side_of_first(root: Path) -> int:
-    """The shorter side of the first image there, in pixels; what is wrong with the folder, `load_dataset` says."""
-    for path in sorted(root.glob("*/*")):
+def _usual_side(root: Path) -> int:
+    """The shorter side, in pixels, that most images have; what is wrong with the folder, `load_dataset` says."""
+    sides: Counter[int] = Counter()
+    for path in root.glob("*/*"):
         if path.suffix.lower() in IMAGE_SUFFIXES:
             with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(path) as image:
-                return min(image.size)
-    return sys.maxsize
+                sides[min(image.size)] += 1
+    if len(sides) > 1:
+        log.warning("gan.root=%s: images of %d sizes", root, len(sides))
+    return sides.most_common(1)[0][0] if sides else sys.maxsize
 
 
-def _require_split(root: Path, split: Mapping[str, Any]) -> None:
-    """`UserError` unless the note beside the images names this very split and number of real images."""
+def _require_split(root: Path, note: Mapping[str, Any]) -> None:
+    """`UserError` unless the note beside the images names these very training images."""
+    require(root.is_dir(), f"gan.root={root}: no such folder")
     export = (
         "export the training images with `python experiments/split.py ... export=png` and train the generator on them"
     )
     require(
         (root / SPLIT_NOTE).is_file(),
-        f"gan.root={root}: no {SPLIT_NOTE}, so nobody can say which images this generator was trained on; {export}, then copy "
-        f"their {SPLIT_NOTE} here",
+        f"gan.root={root}: no {SPLIT_NOTE}, so nobody can say which images this generator was trained on; {export}, then "
+        f"copy their {SPLIT_NOTE} here",
     )
     noted = read_json(root / SPLIT_NOTE)
-    for key in ("split", "real_per_class"):
-        if noted.get(key) != split[key]:
-            raise UserError(
-                f"gan.root={root}: made from images of {key}={noted.get(key)}, this run has {key}={split[key]}: the "
-                f"generator may have seen images that this run tests on; {export}"
-            )
+    require(
+        noted.get("training") == note["training"],
+        lambda: (
+            f"gan.root={root}: made from the training images of {_told(noted)}, this run has those of {_told(note)}: the "
+            f"generator may have seen images that this run tests on; {export}"
+        ),
+    )
+
+
+def _told(note: Mapping[str, Any]) -> str:
+    return f"{note.get('made_by')} (split {note.get('split')}, real_per_class={note.get('real_per_class')})"
 
 
 def refuse_known(found: ImageSet, real: ImageSet, training: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from steeldefect.data.decode import DECODE_RECIPE, MAX_PIXELS, cached, decode, new_array
+from steeldefect.data.decode import DECODE_RECIPE, MAX_PIXELS, Facts, cached, decode_with_facts, new_array
 from steeldefect.runs.errors import UserError, nearest, require
 from steeldefect.runs.identity import digest, file_sha256
 
@@ -37,10 +37,11 @@ _NEU_CLASS_OF = {spelling: name for name, spellings in NEU_SPELLINGS.items() for
 _NEU_STEM = re.compile(r"(?P<spelling>[A-Za-z][A-Za-z _-]*?)?[ _-]*\(?(?P<number>[0-9]+)\)?")
 # NEU-DET as published: train/images/<class>/
 _NEU_DEPTH = 4
-_PARTS = frozenset({"train", "valid", "val", "validation", "test"})
+_PARTS = {"train": "train", "valid": "validation", "val": "validation", "validation": "validation", "test": "test"}
 # what an export of training images lays beside its class folders (`data.generated`)
 SPLIT_NOTE, LABELS_NOTE = "split.json", "dataset.json"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
+DARK = 2**13  # an eighth of 16 bits
 _THREADS = min(4, os.cpu_count() or 1)
 
 Result = TypeVar("Result")
@@ -50,7 +51,8 @@ Result = TypeVar("Result")
 class ImageSet:
     """images uint8 (N, S, S) gray, possibly a read-only memmap; labels int64 (N,) in [0, C); names unique.
 
-    `content` digests what the images are. `plates` int64 (N,) are known scenes, None where nothing is known.
+    `content` digests what the images are. `plates` int64 (N,) are known scenes, None where nothing is known. `parts`: of
+    each image the part (train, validation, test) whose folder it lies in, None where there are no such folders.
     """
 
     images: np.ndarray
@@ -60,6 +62,7 @@ class ImageSet:
     content: str
     plates: np.ndarray | None
     name: str
+    parts: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class _Source:
     class_name: str
     names: tuple[str, ...]
     published: bool = False
+    part: str | None = None  # train, validation or test, by the folder that it lies in
 
 
 def load_dataset(dataset: Mapping[str, Any], cache: Path, group: str = "dataset") -> ImageSet:
@@ -94,17 +98,21 @@ def load_dataset(dataset: Mapping[str, Any], cache: Path, group: str = "dataset"
         raise UserError(f"dataset.name={name}: {nearest(name, ('neu_cls', 'image_folder', 'rendered'))}")
     size = _positive(dataset, "image_size", NEU_SIZE if name == "neu_cls" else None)
     max_pixels = _positive(dataset, "max_pixels", MAX_PIXELS)
+    bits = _bits(dataset)
     hashes = _each(lambda source: file_sha256(source.path), sources, root)
     names, sources, hashes = _name(sources, hashes, root)
     order = sorted(range(len(names)), key=lambda k: (sources[k].class_name, natural_key(names[k])))
     sources, hashes = [sources[k] for k in order], [hashes[k] for k in order]
     files = [[source.class_name, sha] for source, sha in zip(sources, hashes, strict=True)]
-    content = digest({"files": files, "image_size": size, "recipe": DECODE_RECIPE})
-    images, _ = cached(
-        cache, content, (len(sources), size, size), lambda path: _decode_all(path, sources, root, size, max_pixels)
-    )
+    way = {"image_size": size, "recipe": DECODE_RECIPE} | ({} if bits is None else {"bits": bits})
+    content = digest({"files": files, **way})
+    shape = (len(sources), size, size)
+    images, table = cached(cache, content, shape, lambda path: _decode_all(path, sources, root, size, max_pixels, bits))
+    _tell(root, table)
     labels = np.array([classes.index(source.class_name) for source in sources], np.int64)
-    return ImageSet(images, labels, tuple(names[k] for k in order), classes, content, None, name)
+    found = [source.part for source in sources]
+    parts = tuple(part for part in found if part is not None) if None not in found else None
+    return ImageSet(images, labels, tuple(names[k] for k in order), classes, content, None, name, parts)
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -113,17 +121,43 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     return (*((0, int(p), "") if k % 2 else (1, 0, p) for k, p in enumerate(pieces)), (2, 0, name))
 
 
-def _decode_all(path: Path, sources: Sequence[_Source], root: Path, size: int, max_pixels: int) -> dict[str, Any]:
-    """Straight into the file at `path`, so that a large set needs no memory."""
+def _decode_all(
+    path: Path, sources: Sequence[_Source], root: Path, size: int, max_pixels: int, bits: int | None
+) -> dict[str, Any]:
+    """Straight into the file at `path`, so that a large set needs no memory; what `_tell` says."""
     images = new_array(path, (len(sources), size, size))
     rows = {source.path: row for row, source in enumerate(sources)}
 
-    def one(source: _Source) -> None:
-        images[rows[source.path]] = decode(source.path, size, max_pixels)
+    def one(source: _Source) -> Facts:
+        images[rows[source.path]], facts = decode_with_facts(source.path, size, max_pixels, bits)
+        return facts
 
-    _each(one, sources, root)
+    found = _each(one, sources, root)
     images.flush()
-    return {}
+    counts = {key: sum(getattr(facts, key) for facts in found) for key in ("colour", "stretched")}
+    return {"count": len(found), "bits": bits, "deepest": max(facts.deepest for facts in found), **counts}
+
+
+def _tell(root: Path, table: Mapping[str, Any]) -> None:
+    """What of the files the gray squares no longer show; an older cache knows nothing of it."""
+    if not table:
+        return
+    if table["colour"]:
+        log.warning(
+            "%s: %d of %d images are in colour; their gray alone is used", root, table["colour"], table["count"]
+        )
+    if table["stretched"]:
+        log.warning(
+            "%s: %d of %d images have one side more than half longer than the other and are squeezed into a square; cut "
+            "them to squares first where shapes matter",
+            *(root, table["stretched"], table["count"]),
+        )
+    if table["bits"] is None and 0 < table["deepest"] < DARK:
+        log.warning(
+            "%s: the 16-bit images reach %d of 65535, so nearly all are black; of a camera of fewer bits? Then give "
+            "dataset.bits=%d",
+            *(root, table["deepest"], table["deepest"].bit_length()),
+        )
 
 
 def _each(work: Callable[[_Source], Result], sources: Sequence[_Source], root: Path) -> list[Result]:
@@ -146,6 +180,13 @@ def _each(work: Callable[[_Source], Result], sources: Sequence[_Source], root: P
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise UserError(f"{root}: {len(bad)} of {len(sources)} images cannot be read: {listed}{more}; mend or remove")
     return [result for result, _ in outcomes]  # type: ignore[misc]  # None stands beside a reason alone
+
+
+def _bits(dataset: Mapping[str, Any]) -> int | None:
+    bits = dataset.get("bits")
+    good = bits is None or (isinstance(bits, int) and not isinstance(bits, bool) and 8 <= bits <= 16)
+    require(good, f"dataset.bits={bits}: must be null or a whole number from 8 to 16, such as 12")
+    return None if bits is None else int(bits)
 
 
 def _positive(dataset: Mapping[str, Any], key: str, default: int | None) -> int:
@@ -273,16 +314,29 @@ def _find_classes(root: Path, key: str) -> tuple[tuple[str, ...], list[_Source]]
     if parts:
         tree.ignored += [path for path in top if path not in parts]
     found: dict[str, list[Path]] = defaultdict(list)
+    part_of: dict[Path, str] = {}
     for folder in [inner for part in parts for inner in tree.folders(part)] if parts else top:
-        found[folder.name] += tree.images(folder)
+        images = tree.images(folder)
+        found[folder.name] += images
+        part_of |= {path: _PARTS[folder.parent.name.lower()] for path in images if parts}
     tree.report()
+    if parts:
+        log.info(
+            "%s: %s are read as one set, which split= divides; split=given keeps them",
+            root,
+            ", ".join(p.name for p in parts),
+        )
     require(bool(found), f"{key}={root}: holds no class folders; each class needs a folder of its images")
     empty = sorted(name for name, paths in found.items() if not paths)
     endings = " ".join(sorted(IMAGE_SUFFIXES))
     require(not empty, f"{key}={root}: no images ({endings}) in class folder {', '.join(empty)}; fill or remove")
     classes = tuple(sorted(found))
     require(len(classes) > 1, f"{key}={root}: one class only ({classes[0]}); a classifier needs two or more")
-    return classes, [_Source(path, name, _path_names(path, root, name)) for name in classes for path in found[name]]
+    return classes, [
+        _Source(path, name, _path_names(path, root, name), part=part_of.get(path))
+        for name in classes
+        for path in found[name]
+    ]
 
 
 def _letters(text: str) -> str:

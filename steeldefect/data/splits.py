@@ -15,11 +15,14 @@ from steeldefect.runs.identity import derived_seed
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("random", "grouped", "grouped_cv")
+SPLITS = ("random", "grouped", "grouped_cv", "given")
 # how far above its target a class's test part may end, as a share of the class
 SLACK = 0.01
 # how far off its target a class's test part may end without a warning
 TOLERANCE = 0.02
+# images of a class that split=random can still have on all sides
+FEWEST = 5
+PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,18 +35,31 @@ class Split:
 
 
 def make_split(
-    split: Mapping[str, Any], seed: int, labels: np.ndarray, scenes: np.ndarray | None, classes: Sequence[str]
+    split: Mapping[str, Any],
+    seed: int,
+    labels: np.ndarray,
+    scenes: np.ndarray | None,
+    classes: Sequence[str],
+    parts: Sequence[str] | None = None,
 ) -> Split:
     """The config group `split` applied to labels (N,) and scenes (N,), int64; `seed` is the partition's.
 
-    The test part depends on `seed` alone, never on the validation fraction. UserError where a key is out of range,
-    scenes are needed and absent, or a class is too small to be on all sides.
+    parts: of each image train, validation or test, where split.name=given. The test part depends on `seed` alone, never
+    on the validation fraction. UserError where a key is out of range, scenes are needed and absent, or a class is too
+    small to be on all sides.
     """
     name = split["name"]
     require(name in SPLITS, lambda: f"split.name={name}: {nearest(str(name), SPLITS)}")
     validation_fraction = _fraction(split, "validation_fraction", zero=True)
     indices = np.arange(len(labels), dtype=np.int64)
-    if name == "random":
+    if name == "given":
+        assert parts is not None
+        given = np.array(parts)
+        _require_each(given, labels, classes)
+        test = indices[given == "test"]
+        if (given == "validation").any():
+            return Split(indices[given == "train"], indices[given == "validation"], test)
+    elif name == "random":
         test = _stratified(indices, labels, classes, _fraction(split, "test_fraction"), seed, "test")
     else:
         scenes = _needed(scenes, name, len(labels))
@@ -65,6 +81,33 @@ def make_split(
             taken = _take(labels[rest], scenes[rest], classes, validation_fraction, seed, "validation")
             validation = rest[taken]
     return Split(np.setdiff1d(rest, validation), np.sort(validation), np.sort(test))
+
+
+def _require_each(given: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
+    for part in ("train", "test"):
+        absent = [name for label, name in enumerate(classes) if not (given[labels == label] == part).any()]
+        require(not absent, f"split=given: part {part} holds no image of {', '.join(absent)}")
+
+
+def given_parts(path: Path | None, folders: Sequence[str] | None, names: Sequence[str]) -> list[str]:
+    """Of each image its part, from a CSV `image,part`, else as its folder says.
+
+    UserError where there is neither, or the CSV lacks an image or names another part.
+    """
+    if path is None:
+        require(
+            folders is not None,
+            "split=given: the images do not lie in train and test folders above their classes (dataset=image_folder); lay "
+            "them out so, or give split.parts=<csv> with columns image,part",
+        )
+        return list(folders or ())
+    table = read_table(path, "split.parts", names, "part")
+    other = [name for name in names if table[name] not in PARTS]
+    require(
+        not other,
+        lambda: f"{path}: {other[0]} is given to {table[other[0]]!r}; a part is one of {', '.join(PARTS)}",
+    )
+    return [table[name] for name in names]
 
 
 def limit_real(
@@ -112,34 +155,40 @@ def _in_turns(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def read_scenes(path: Path, names: Sequence[str]) -> np.ndarray:
-    """A CSV `image,scene` as dense ids int64 (N,), numbered in the order of `names`; rows of other images are ignored.
+    """A CSV `image,scene` as dense ids int64 (N,), numbered in the order of `names`."""
+    table = read_table(path, "dataset.scenes", names, "scene")
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(table[name], len(numbers)) for name in names], np.int64)
 
-    UserError names the file and what is wrong: not there, no such columns, an image missing, twice or without a scene.
+
+def read_table(path: Path, key: str, names: Sequence[str], what: str) -> dict[str, str]:
+    """A CSV `image,<what>` by image; rows of other images are of no account.
+
+    UserError names the file and what is wrong: not there, no such columns, an image missing, twice or without a value.
     """
-    require(path.is_file(), f"dataset.scenes={path}: no such file")
+    require(path.is_file(), f"{key}={path}: no such file")
     table: dict[str, str] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
-            columns = [column for column in ("image", "scene") if column not in (rows.fieldnames or ())]
-            require(not columns, f"{path}: no column {' and '.join(columns)}; the first line must be image,scene")
+            columns = [column for column in ("image", what) if column not in (rows.fieldnames or ())]
+            require(not columns, f"{path}: no column {' and '.join(columns)}; the first line must be image,{what}")
             for row in rows:
-                image, scene = (row["image"] or "").strip(), (row["scene"] or "").strip()
-                require(bool(image and scene), f"{path}: line {rows.line_num}: image or scene is empty")
+                image, value = (row["image"] or "").strip(), (row[what] or "").strip()
+                require(bool(image and value), f"{path}: line {rows.line_num}: image or {what} is empty")
                 require(image not in table, f"{path}: line {rows.line_num}: {image} is there twice")
-                table[image] = scene
+                table[image] = value
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV file in UTF-8 ({error})") from error
     missing = [name for name in names if name not in table]
     require(
         not missing,
         lambda: (
-            f"{path}: no scene for {len(missing)} of {len(names)} images ({', '.join(missing[:3])}"
+            f"{path}: no {what} for {len(missing)} of {len(names)} images ({', '.join(missing[:3])}"
             f"{' ...' if len(missing) > 3 else ''}); images are named as {names[0]}"
         ),
     )
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(table[name], len(numbers)) for name in names], np.int64)
+    return table
 
 
 def scenes_per_class(
@@ -267,9 +316,14 @@ def _smallest(
         bool(possible),
         f"split.{part}_fraction={fraction:g}: class {classes[c]!r} cannot be divided by scene: its {total[c]} images "
         f"are of {len(order)} scene{'s' if len(order) != 1 else ''}; add scenes, "
-        + ("take split=random" if part == "test" else "or set split.validation_fraction=0"),
+        + (_instead(total[c]) if part == "test" else "or set split.validation_fraction=0"),
     )
     return int(min(possible, key=lambda u: table[u].sum()))
+
+
+def _instead(images: int) -> str:
+    """split=random needs a class of some size, too."""
+    return "take split=random" if images >= FEWEST else "merge the class with another, or leave it out"
 
 
 def _warn(name: str, sizes: np.ndarray, have: int, fraction: float, part: str) -> None:
@@ -307,6 +361,6 @@ def _folds(labels: np.ndarray, scenes: np.ndarray, classes: Sequence[str], folds
         require(
             bool(have[:, c].all()),
             f"split.folds={folds}: class {name!r} cannot be in every fold: its {table[:, c].sum()} images are of "
-            f"{n_scenes} scene{'s' if n_scenes != 1 else ''}; add scenes, use fewer folds or take split=random",
+            f"{n_scenes} scene{'s' if n_scenes != 1 else ''}; add scenes, use fewer folds or {_instead(table[:, c].sum())}",
         )
     return fold_of[unit]

@@ -35,6 +35,12 @@ class Card:
         """Side of the uint8 images that the model takes."""
         return int(self.preprocessing["image_size"])
 
+    @property
+    def bits(self) -> int | None:
+        """How many of their 16 bits the camera's files fill; None: all."""
+        bits = self.preprocessing.get("bits")
+        return None if bits is None else int(bits)
+
     def plain(self) -> dict[str, Any]:
         return asdict(self) | {"labels": list(self.labels)}
 
@@ -59,6 +65,8 @@ def card_of_record(record: Mapping[str, Any]) -> Card:
         "decode_recipe": DECODE_RECIPE,
         "steps": list(STEPS),
     }
+    if config["dataset"].get("bits") is not None:
+        preprocessing["bits"] = config["dataset"]["bits"]
     return Card(tuple(record["classes"]), preprocessing, dict(config["classifier"]), provenance)
 
 

@@ -66,12 +66,14 @@ def find_images(pattern: Any) -> tuple[list[Path], Path]:
 Batch = tuple[list[Path], np.ndarray]
 
 
-def batches(files: Sequence[Path], size: int, batch: int, max_pixels: int, bad: list[Unreadable]) -> Iterator[Batch]:
+def batches(
+    files: Sequence[Path], size: int, batch: int, max_pixels: int, bits: int | None, bad: list[Unreadable]
+) -> Iterator[Batch]:
     """(files, uint8 `(n, size, size)`) as the data layer decodes them; what cannot be read is added to `bad`."""
 
     def read(path: Path) -> np.ndarray | str:
         try:
-            return decode(path, size, max_pixels)
+            return decode(path, size, max_pixels, bits)
         except UnidentifiedImageError:
             return "not an image"
         # damaged files make Pillow's readers raise nearly anything
@@ -152,7 +154,7 @@ def predict(options: DictConfig) -> int:
     files, root = find_images(options.images)
     found: list[Prediction] = []
     bad: list[Unreadable] = []
-    for part, images in batches(files, model.card.image_size, batch, options.max_pixels, bad):
+    for part, images in batches(files, model.card.image_size, batch, options.max_pixels, model.card.bits, bad):
         results = predictions(model.card, part, model.probabilities(images))
         found += results
         if overlay is not None:

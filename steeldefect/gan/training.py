@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,7 @@ def train_gan(context: Context) -> str:
         if work is None:
             log.info("gan %s is finished: %s", identifier, store.folder("gans", identifier))
             return identifier
+        _tell_budget(context)
         name = f"{gan['name']}-{settings['dataset']['name']}-{settings['scale']['name']}-r{settings['replicate']}"
         probe = _probe(context, work)
         with wandb_run(settings, "gan", identifier, name, [gan["name"], settings["split"]["name"]]) as loggers:
@@ -105,6 +107,19 @@ def train_gan(context: Context) -> str:
         _save(module, work, context.real_counts, probe)
     log.info("gan %s: %s", identifier, store.folder("gans", identifier))
     return identifier
+
+
+def _tell_budget(context: Context) -> None:
+    """Epochs give a small set few updates and a large one many: a GAN that does not help may only be one of too few."""
+    gan, scale = context.settings["gan"], context.settings["scale"]
+    counts = context.real_counts if gan["conditioning"] == "per_class" else [sum(context.real_counts)]
+    updates = gan["updates"] or gan["epochs"] * sum(math.ceil(n / gan["batch_size"]) for n in counts)
+    usual = scale["gan"]["low_data_updates"]
+    if not usual / 2 <= updates <= 2 * usual:
+        log.warning(
+            "gan=%s: %d images give %d updates in %d epochs; scale=%s was made for about %d: gan.updates=%d",
+            *(gan["name"], sum(context.real_counts), updates, gan["epochs"], scale["name"], usual, usual),
+        )
 
 
 def _counted(context: Context, generated: ImageSet) -> str:

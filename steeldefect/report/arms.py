@@ -18,6 +18,10 @@ MIXES = (
 )
 
 
+# of a config: what the cells of a pair must have alike; their mix, its bank and the updates of schedule=paper may differ
+TRAINED_BY = ("classifier", "optimizer", "phases", "select")
+
+
 class Group(NamedTuple):
     """What all cells of one table share; gan is `none` only where no cell has a bank."""
 
@@ -189,7 +193,7 @@ def paired_runs(
 ) -> dict[int, Run]:
     """Cells by replicate minus those of another arm (of another group, too), paired by replicate.
 
-    `UserError` where a pair was tested on different splits.
+    `UserError` where a pair was tested on different splits or trained in different ways.
     """
     paired: dict[int, Run] = {}
     for replicate in sorted(set(one[1]) & set(other[1])):
@@ -199,10 +203,27 @@ def paired_runs(
             raise UserError(
                 f"cells {cells[0]['id']} and {cells[1]['id']}: replicate {replicate} of {mixes} have different splits"
             )
+        _require_trained_alike(*cells)
         first, second = one[0].run(cells[0], metric, index), other[0].run(cells[1], metric, index)
         if first is not None and second is not None:
             paired[replicate] = difference(first, second)
     return paired
+
+
+def _require_trained_alike(one: Record, other: Record) -> None:
+    """What a difference is said to be of, the mix, must be all that two cells differ in."""
+    keys = sorted(set(_differing(_way(one), _way(other))))
+    if keys:
+        cells = " and ".join(f"{record['id']} ({record['mix']})" for record in (one, other))
+        raise UserError(
+            f"cells {cells} of replicate {one['replicate']} were trained in different ways ({', '.join(keys[:4])}), so nobody "
+            f"knows what their difference is of; {_ADVICE}"
+        )
+
+
+def _way(record: Record) -> dict[str, Any]:
+    shown = {key: record["config"].get(key) for key in TRAINED_BY}
+    return shown | {"weights": record["ids"].get("weights"), "precision": record["environment"]["precision"]}
 
 
 def mean_of_runs(by_arm: Sequence[Mapping[int, Run]]) -> dict[int, Run]:

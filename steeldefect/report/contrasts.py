@@ -140,7 +140,7 @@ class ContrastTable:
         return (*self.primary, *self.others)
 
     def markdown(self) -> str:
-        parts = []
+        parts = [f"**In words**, by the rule of the primary hypothesis: {self.said}"] if self.said else []
         if self.primary:
             parts = ["**Primary hypothesis.** " + self.said, _markdown(self.primary), "**All others.**"]
         parts += [_markdown(self.others)] if self.others else ["None."]
@@ -157,9 +157,14 @@ class ContrastTable:
         return table
 
 
-def is_primary_group(group: Group) -> bool:
+def is_question(group: Group) -> bool:
+    """Whether the primary hypothesis can be asked of the group's generator, be it not the paper's."""
     plain = group.augment == "none" and group.real_per_class is None
-    return plain and (group.gan, group.schedule) == (PRIMARY_GAN, PRIMARY_SCHEDULE)
+    return plain and group.gan != "none" and group.schedule == PRIMARY_SCHEDULE
+
+
+def is_primary_group(group: Group) -> bool:
+    return is_question(group) and group.gan == PRIMARY_GAN
 
 
 @dataclass(frozen=True)
@@ -201,6 +206,9 @@ def contrast_tables(tables: Sequence[Arms], declared: Mapping[str, Declared] | N
         for metric in METRICS:
             judged = metric == tested and is_primary_group(arms.group)
             primary, said = _primary(arms, metric) if judged else ((), "")
+            asked = is_question(arms.group) and PRIMARY_CLASSIFIER in arms.classifiers
+            if metric == tested and asked and not judged:
+                said = _primary(arms, metric)[1]
             contrasts = tuple(made[metric][position])
             notes = [
                 family if metric == tested and adjusted else "",

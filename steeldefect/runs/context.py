@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from steeldefect.data.generated import load_generated
 from steeldefect.data.scenes import SceneTable, overlapping, overlapping_share, scenes_for
 from steeldefect.data.sources import ImageSet, load_dataset
-from steeldefect.data.splits import Split, limit_real, make_split, scenes_per_class
+from steeldefect.data.splits import Split, given_parts, limit_real, make_split, scenes_per_class
 from steeldefect.runs import identities, ranks
 from steeldefect.runs.identity import digest, file_sha256
 from steeldefect.runs.mixes import (
@@ -86,6 +86,7 @@ class Context:
         settings = self.settings
         dataset, split, replicate = settings["dataset"]["name"], settings["split"]["name"], settings["replicate"]
         return {
+            "training": digest(sorted(self.images.names[k] for k in self.real)),
             "split": self.split_id,
             "real_per_class": settings["real_per_class"],
             "made_by": f"dataset={dataset} split={split} replicate={replicate}",
@@ -150,7 +151,7 @@ class Context:
             self.bank_id,
             updates,
             self.precision("classifier"),
-            self._weights_id,
+            self.weights_id,
             self.images_in("initial"),
         )
 
@@ -163,7 +164,7 @@ class Context:
             digest(self.initial_identity) if self.initial_identity else None,
             self.updates("retrain"),
             self.precision("classifier"),
-            self._weights_id,
+            self.weights_id,
             self.images_in("retrain"),
         )
 
@@ -220,7 +221,8 @@ class Context:
         return " ".join([f"python experiments/{verb}.py", *map(shlex.quote, overrides)])
 
     @property
-    def _weights_id(self) -> str | None:
+    def weights_id(self) -> str | None:
+        """SHA-256 of the file `classifier.weights`; None where training starts from random ones."""
         path = self.settings["classifier"]["weights"]
         return file_sha256(Path(path)) if path else None
 
@@ -232,13 +234,22 @@ def prepare(cfg: DictConfig) -> Context:
     root = Path(settings["artifacts"])
     images, table = _data(_frozen(settings["dataset"]), root)
     scenes = table.scenes if table else None
-    split = make_split(settings["split"], settings["partition_seed"], images.labels, scenes, images.classes)
-    identity = identities.split_identity(settings, images.content, table.id if table else None)
+    parts = _given_parts(settings["split"], images)
+    split = make_split(settings["split"], settings["partition_seed"], images.labels, scenes, images.classes, parts)
+    identity = identities.split_identity(settings, images.content, table.id if table else None, parts)
     context = Context(settings, Store(root), images, table, split, digest(identity))
     _write_split(context, identity)
     _warn_of_leaks(context)
     _tell_low_data(context)
     return context
+
+
+def _given_parts(split: Mapping[str, Any], images: ImageSet) -> list[str] | None:
+    """Of each image its part, under split=given."""
+    if split["name"] != "given":
+        return None
+    path = None if split["parts"] is None else Path(str(split["parts"])).expanduser()
+    return given_parts(path, images.parts, images.names)
 
 
 def _as_run(settings: dict[str, Any]) -> dict[str, Any]:
@@ -291,16 +302,17 @@ def _say_once(message: str) -> None:
 
 
 def _warn_of_leaks(context: Context) -> None:
-    share = context.overlapping_share
-    if context.settings["split"]["name"] != "random":
+    share, name = context.overlapping_share, context.settings["split"]["name"]
+    if name not in ("random", "given"):
         return
     if share is None:
         _warn_once(
-            "split=random: the scenes are not known, so nobody can say whether test images overlap training ones"
+            f"split={name}: the scenes are not known, so nobody can say whether test images overlap training ones; make "
+            "audit finds them"
         )
     elif share > 0:
         _warn_once(
-            f"split=random: {share:.0%} of the test images show the surface of a training image; see split=grouped"
+            f"split={name}: {share:.0%} of the test images show the surface of a training image; see split=grouped"
         )
 
 

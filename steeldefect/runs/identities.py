@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steeldefect.gan.orbit import placing
+from steeldefect.runs.identity import digest
 from steeldefect.runs.mixes import fills_up, keeps_originals
 
 RECIPES = {"split": 1, "gan": 4, "bank": 1, "initial": 2, "cell": 2, "judge": 2, "quality": 2}
@@ -42,8 +43,13 @@ NEUTRAL_CELL: dict[str, dict[str, Any]] = {
 }
 
 
-def split_identity(settings: Mapping[str, Any], content: str, scenes_id: str | None) -> dict[str, Any]:
+def split_identity(
+    settings: Mapping[str, Any], content: str, scenes_id: str | None, parts: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """`parts`: of split=given."""
     split = dict(settings["split"])
+    if parts is not None:
+        split["parts"] = digest(list(parts))
     if split["name"] == "random":
         scenes_id = None
     return {

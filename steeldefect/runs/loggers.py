@@ -84,6 +84,7 @@ def public(settings: Mapping[str, Any]) -> dict[str, Any]:
     shown = {key: value for key, value in settings.items() if key not in hidden}
     shown["dataset"] = {key: value for key, value in settings["dataset"].items() if key not in ("root", "scenes")}
     shown["classifier"] = {key: value for key, value in settings["classifier"].items() if key != "weights"}
+    shown["split"] = {key: value for key, value in settings["split"].items() if key != "parts"}
     shown["gan"] = {key: value for key, value in settings["gan"].items() if key != "root"}
     judge = {key: value for key, value in settings["quality"]["classifier"].items() if key != "weights"}
     shown["quality"] = {**settings["quality"], "classifier": judge}

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from steeldefect.runs.errors import UserError, nearest, require
 from steeldefect.runs.mixes import check_mix
 
+CONF = Path(__file__).resolve().parents[2] / "conf"
 AUGMENTS = ("none", "classical")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 PLACING = ("flip", "translation")  # those of them that move pixels and lose none
@@ -136,8 +138,11 @@ def _check_folder(settings: Mapping[str, Any]) -> None:
     """`gan=folder`: images that another generator made."""
     gan = settings["gan"]
     _whole("gan.image_size", gan["image_size"])
-    named = isinstance(gan["name"], str) and gan["name"] not in ("", "none")
-    require(named, f"gan.name={gan['name']}: a name for the generator that made the images, such as stylegan3")
+    taken = {"", "none", *(path.stem for path in (CONF / "gan").glob("*.yaml"))} - {"folder"}
+    named = isinstance(gan["name"], str) and gan["name"] not in taken
+    require(
+        named, f"gan.name={gan['name']}: give the generator that made the images a name of its own, such as stylegan3"
+    )
     require(
         settings["bank"]["filter"] is None,
         f"bank.filter={settings['bank']['filter']}: gan=folder takes the images as they are; filter them there, set it to null",

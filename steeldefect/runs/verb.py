@@ -14,11 +14,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from steeldefect.runs.errors import Held, UserError, explained
+from steeldefect.runs.settings import CONF
 from steeldefect.runs.signals import Interrupted, stoppable
 from steeldefect.runs.sweep import put_off
 
 log = logging.getLogger(__name__)
-CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def verb(config_name: str, conf: Path = CONF) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:

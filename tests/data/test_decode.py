@@ -92,7 +92,7 @@ def loaded(tmp_path):
 
 def test_second_load_decodes_nothing(loaded, monkeypatch, caplog):
     root, first, cache = loaded
-    monkeypatch.setattr(sources, "decode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(sources, "decode_with_facts", lambda *_: pytest.fail("decoded"))
     again = load_dataset(config("image_folder", root, image_size=10), cache)
     assert np.array_equal(again.images, first.images) and again.content == first.content
     assert isinstance(again.images, np.memmap) and not again.images.flags.writeable
@@ -154,3 +154,37 @@ def test_cache_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file/cache: cannot be written .* set artifacts="):
         load_dataset(config("image_folder", two_classes(tmp_path / "data")), tmp_path / "file" / "cache")
+
+
+def test_a_camera_of_twelve_bits_is_not_black(tmp_path, caplog):
+    root = two_classes(tmp_path / "data")
+    for path in root.glob("*/*"):
+        path.unlink()
+        save(path.with_suffix(".png"), (np.arange(256, dtype=np.uint16) * 16).reshape(16, 16))
+    dark = load_dataset(config("image_folder", root, image_size=16), tmp_path / "cache")
+    assert dark.images.max() == 16
+    assert "reach 4080 of 65535" in caplog.text and "dataset.bits=12" in caplog.text
+    caplog.clear()
+    load_dataset(config("image_folder", root, image_size=16), tmp_path / "cache")
+    assert "dataset.bits=12" in caplog.text, "a cached set is as dark"
+    caplog.clear()
+    light = load_dataset(config("image_folder", root, image_size=16) | {"bits": 12}, tmp_path / "cache")
+    assert light.images.max() == 254 and light.content != dark.content and not caplog.text
+    with pytest.raises(UserError, match=r"not of dataset\.bits=11"):
+        load_dataset(config("image_folder", root, image_size=16) | {"bits": 11}, tmp_path / "cache")
+    with pytest.raises(UserError, match=r"dataset\.bits=99: must be null"):
+        load_dataset(config("image_folder", root, image_size=16) | {"bits": 99}, tmp_path / "cache")
+
+
+def test_colour_and_shape_that_are_lost_are_told(tmp_path, caplog):
+    root = two_classes(tmp_path / "data")
+    load_dataset(config("image_folder", root, image_size=16), tmp_path / "cache")
+    assert not caplog.text
+    red = np.zeros((16, 16, 3), np.uint8)
+    red[..., 0] = 200
+    save(root / "bad" / "red.png", red)
+    save(root / "bad" / "gray.png", np.repeat(red[..., :1], 3, axis=2))
+    save(root / "bad" / "strip.png", np.zeros((10, 60), np.uint8))
+    count = len(load_dataset(config("image_folder", root, image_size=16), tmp_path / "cache").names)
+    assert f"1 of {count} images are in colour" in caplog.text
+    assert f"1 of {count} images have one side more than half longer" in caplog.text

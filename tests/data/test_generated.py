@@ -1,5 +1,6 @@
 """gan=folder: what goes out for a generator that is not in here, and what may come back."""
 
+import csv
 import importlib
 import json
 import logging
@@ -64,6 +65,8 @@ def test_the_export_holds_the_training_images_alone(run: Run, tmp_path: Path) ->
     for index, (name, image) in zip(context.real, sorted(files.items(), key=lambda item: item[0][-10:]), strict=True):
         assert np.array_equal(image, context.images.images[index])
         assert labels[name] == context.images.labels[index] == context.images.classes.index(name.split("/")[0])
+    names = dict(csv.reader((out / "names.csv").open()))
+    assert sorted(names[name] for name in files) == sorted(context.images.names[k] for k in context.real)
     note = json.loads((out / "split.json").read_text())
     assert note["split"] == context.split_id and note["images"] == dict(
         zip(context.images.classes, context.real_counts, strict=True)
@@ -80,7 +83,7 @@ def test_images_made_elsewhere_go_through_the_whole_comparison(run: Run, tmp_pat
     context = run("synthesize", *folder(root))
     assert context.bank_id is not None
     images, labels = read_bank(context.store.folder("banks", context.bank_id), context.split_id)
-    assert images.shape[1:] == (16, 16) and len(images) == 8 * len(context.real)
+    assert images.shape[1:] == (32, 32) and len(images) == 8 * len(context.real)
     counts = np.bincount(labels, minlength=6)
     assert counts.tolist() == [8 * n for n in context.real_counts]
     first = 6 * counts.min()
@@ -113,8 +116,8 @@ def test_another_generator_s_images_are_another_arm(run: Run, tmp_path: Path) ->
 def test_files_smaller_than_the_real_images_are_not_enlarged_on_the_way(run: Run, tmp_path: Path) -> None:
     _, out = exported(run, tmp_path)
     root = generated(out, tmp_path / "made", size=16)
-    run("train_gan", *folder(root))
-    context = run("synthesize", *folder(root))
+    run("train_gan", *folder(root, "gan.image_size=16"))
+    context = run("synthesize", *folder(root, "gan.image_size=16"))
     assert context.generated is not None and context.bank_id is not None
     images, labels = read_bank(context.store.folder("banks", context.bank_id), context.split_id)
     first = sorted((root / context.images.classes[labels[0]]).glob("*.png"), key=lambda path: path.stem)[0]
@@ -145,7 +148,7 @@ def test_a_generator_of_another_split_or_of_more_images_is_refused(run: Run, tmp
     root = generated(out, tmp_path / "made", copies=1)
     with pytest.raises(UserError, match="may have seen images that this run tests on"):
         run("train_gan", *folder(root, "replicate=1"))
-    with pytest.raises(UserError, match="real_per_class=None, this run has real_per_class=3"):
+    with pytest.raises(UserError, match=r"real_per_class=None\), this run has those of .*real_per_class=3"):
         run("train_gan", *folder(root, "real_per_class=3"))
     few, out = exported(run, tmp_path, "real_per_class=3")
     assert run("train_gan", *folder(generated(out, tmp_path / "few"), "real_per_class=3")).real_counts == [3] * 6
@@ -178,8 +181,9 @@ def test_too_few_images_and_settings_that_do_not_fit_are_said(run: Run, tmp_path
         run("synthesize", *folder(root, "bank.filter=classifier"))
     with pytest.raises(UserError, match=r"gan\.root=null"):
         run("train_gan", "gan=folder")
-    with pytest.raises(UserError, match=r"gan\.name=none"):
-        run("train_gan", *folder(root, "gan.name=none"))
+    for taken in ("none", "edcgan"):
+        with pytest.raises(UserError, match=f"gan.name={taken}: give the generator"):
+            run("train_gan", *folder(root, f"gan.name={taken}"))
     with pytest.raises(UserError, match="export=jpg"):
         run("split", "export=jpg")
 

@@ -52,6 +52,14 @@ def test_progress_counts_updates_of_the_generator(
     assert [line.split(": update ")[1].split(",")[0] for line in said] == ["1 of 3", "2 of 3", "3 of 3"]
 
 
+def test_a_budget_far_from_the_scale_s_is_told(tiny: Compose, caplog: pytest.LogCaptureFixture) -> None:
+    train_gan(prepare(tiny("train_gan", "gan.epochs=1", "gan.batch_size=64")))
+    assert "give 1 updates in 1 epochs; scale=smoke was made for about 6: gan.updates=6" in caplog.text
+    caplog.clear()
+    train_gan(prepare(tiny("train_gan", "gan.updates=6")))
+    assert "updates in" not in caplog.text
+
+
 def equal(a: AdversarialModule, b: AdversarialModule) -> bool:
     other = b.state_dict()
     return all(torch.equal(value, other[name]) for name, value in a.state_dict().items())

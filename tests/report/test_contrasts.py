@@ -286,6 +286,16 @@ def test_a_number_of_real_images_is_one_though_splits_differ_by_a_few():
     assert found.knots == (10.0, 20.0, 50.0, pytest.approx(of_all)) and found.n_runs == 4
 
 
+def test_another_generator_is_answered_in_words_and_is_not_the_primary_hypothesis():
+    def renamed(records):
+        return [record | ({"gan": "stylegan3"} if record["gan"] == "edcgan" else {}) for record in records]
+
+    ours = next(t for t in contrast_tables(arms_of("controls")) if t.primary)
+    theirs = next(t for t in contrast_tables(arms_of("controls", renamed)) if t.said and t.metric == ours.metric)
+    assert theirs.group.gan == "stylegan3" and theirs.said == ours.said and not theirs.primary
+    assert theirs.markdown().startswith("**In words**, by the rule of the primary hypothesis: mobilenet_v2, org20")
+
+
 def test_low_data_is_judged_by_its_own_arms(tmp_path):
     """Cells on all real images, of another study, are knots of the exchange rate and add nothing to Holm's family."""
     low, other = collect(FIXTURE / "low_data"), collect(FIXTURE / "controls")

@@ -242,6 +242,29 @@ def test_arms_on_different_splits_are_not_paired(cells):
         table3(Arms(collect(cells), GROUP), ["mobilenet_v2"], ["org100", "org20"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"optimizer": {"lr": 0.1}}, "optimizer.lr"),
+        ({"classifier": {"name": "mobilenet_v2", "image_size": 128}}, "classifier.image_size"),
+        ({"select": "validation"}, "select"),
+        ({"phases": {"retrain": {"updates": 4}}}, "phases"),
+    ],
+)
+def test_arms_trained_in_different_ways_are_not_paired(cells, changes, told):
+    record = json.loads((cells / "000000000000" / "record.json").read_text())
+    edit(cells / "000000000000", config=record["config"] | changes)
+    with pytest.raises(UserError, match=rf"different ways \({told}"):
+        table3(Arms(collect(cells), GROUP), ["mobilenet_v2"], ["org100", "org20"])
+
+
+def test_pretrained_weights_are_no_part_of_a_mix(cells):
+    record = json.loads((cells / "000000000000" / "record.json").read_text())
+    edit(cells / "000000000000", ids=record["ids"] | {"weights": "a" * 64})
+    with pytest.raises(UserError, match=r"different ways \(weights"):
+        table3(Arms(collect(cells), GROUP), ["mobilenet_v2"], ["org100", "org20"])
+
+
 def test_the_verb_needs_no_torch(tmp_path):
     """The whole verb, in a process that counts its imports."""
     code = (
