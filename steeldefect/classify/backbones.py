@@ -1,4 +1,4 @@
-"""The classifiers of the paper's Table 3, by name (section 4.3)."""
+"""The classifiers of the paper's Table 3, by name (section 4.3), and some beside them."""
 
 import pickle
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
+from steeldefect.classify.efficientnet import efficientnet_classifier
 from steeldefect.runs.errors import UserError, nearest
 
 
@@ -104,6 +105,7 @@ BACKBONES: dict[str, Callable[[int, Mapping[str, Any]], nn.Module]] = {
     "resnet18": _torchvision("resnet18"),
     "resnet19": lambda classes, options: ResNet19(classes),
     "small_cnn": lambda classes, options: SmallCnn(classes),
+    "efficientnet_lite0": lambda classes, options: GrayAsRgb(efficientnet_classifier(classes, options["pretrained"])),
 }
 
 

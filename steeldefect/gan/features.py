@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from steeldefect.classify.efficientnet import efficientnet_lite0
 from steeldefect.data.datamodule import to_float
 from steeldefect.data.resize import resize
-from steeldefect.gan.efficientnet import efficientnet_lite0
 
 FEATURES = 1280
 CHUNK = 64

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from steeldefect.gan.efficientnet import efficientnet_lite0
+from steeldefect.classify.efficientnet import efficientnet_lite0
 from steeldefect.gan.layers import (
     ADropout,
     ConditionalBatchNorm2d,

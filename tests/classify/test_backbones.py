@@ -4,6 +4,7 @@ import torchvision
 from torch import nn
 
 from steeldefect.classify.backbones import BACKBONES, GrayAsRgb, ResNet19, SmallCnn, build_classifier
+from steeldefect.classify.efficientnet import efficientnet_lite0
 from steeldefect.runs.errors import UserError
 from tests.conftest import Compose
 
@@ -106,3 +107,21 @@ def test_weights_are_loaded_from_a_local_file_and_a_foreign_file_is_refused(comp
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'resnet18'"):
         build_classifier({"name": "resnet_18"}, 6)
+
+
+def test_efficientnet_starts_from_imagenet_or_from_scratch(composed: Compose) -> None:
+    own = {}
+    for pretrained in (True, False):
+        overrides = ("classifier=efficientnet_lite0", f"classifier.pretrained={str(pretrained).lower()}")
+        options = composed("train_classifier", *overrides).classifier
+        torch.manual_seed(0)
+        own[pretrained] = build_classifier(options, 6).network.state_dict()
+        torch.manual_seed(0)
+        assert torch.equal(
+            build_classifier(options, 6).network.state_dict()["_fc.weight"], own[pretrained]["_fc.weight"]
+        )
+    published = efficientnet_lite0("test").state_dict()
+    body = [name for name in published if not name.startswith("_fc")]
+    assert all(torch.equal(own[True][name], published[name]) for name in body)
+    assert not torch.equal(own[False]["_conv_stem.weight"], published["_conv_stem.weight"])
+    assert own[True]["_fc.weight"].shape == (6, 1280)

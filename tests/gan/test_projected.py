@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from steeldefect.gan.efficientnet import efficientnet_lite0
+from steeldefect.classify.efficientnet import efficientnet_lite0
 from steeldefect.gan.networks import build_discriminator
 from steeldefect.gan.projected import CHANNELS, FrozenFeatures, ProjectedDiscriminator
 from steeldefect.runs.errors import UserError
