@@ -136,7 +136,7 @@ low-data: $(STAMP) ## K real images a class, for the generator too, then the rep
 # a rate that diverges is an answer too, so the choice is made from what there is
 choose-lr: $(STAMP) ## choose learning rates on development replicates, by validation
 	-$(RUN)/train_classifier.py $(SWEEP) experiment=choose_lr $(GRID) $(BASE)
-	$(RUN)/choose_lr.py scale=$(SCALE) $(FROM) $(ARGS)
+	$(RUN)/choose_lr.py scale=$(SCALE) $(if $(OUTPUT),output=$(OUTPUT)) $(FROM) $(ARGS)
 
 plan: $(STAMP) ## cells, cost and state of a study (STUDY=controls)
 	$(RUN)/plan.py study=$(STUDY) $(if $(filter-out file,$(origin PARTS)),'parts=[$(subst $() $(),$(comma),$(PARTS))]') $(if $(filter-out choose_lr,$(STUDY)),sweep.replicate=[$(REPLICATES)]) \

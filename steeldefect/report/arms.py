@@ -248,7 +248,8 @@ def _require_one(records: Sequence[Record], what: str, of: Any, group: Group) ->
 
 
 _ADVICE = (
-    "move the others out of source, or choose with where, such as 'where={recipe: 1}' or 'where={optimizer.lr: 0.03}'"
+    "move the others out of source, choose with where, such as 'where={recipe: 1}' or 'where={optimizer.lr: 0.03}', or give "
+    "each way an artifacts= of its own"
 )
 
 

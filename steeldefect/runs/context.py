@@ -34,6 +34,7 @@ from steeldefect.runs.settings import SCHEDULES, made_elsewhere, plain
 from steeldefect.runs.store import Store
 
 log = logging.getLogger(__name__)
+FEW = 5  # test images of a class
 
 
 @dataclass(frozen=True)
@@ -240,6 +241,7 @@ def prepare(cfg: DictConfig) -> Context:
     context = Context(settings, Store(root), images, table, split, digest(identity))
     _write_split(context, identity)
     _warn_of_leaks(context)
+    _warn_of_few(context)
     _tell_low_data(context)
     return context
 
@@ -313,6 +315,16 @@ def _warn_of_leaks(context: Context) -> None:
     elif share > 0:
         _warn_once(
             f"split={name}: {share:.0%} of the test images show the surface of a training image; see split=grouped"
+        )
+
+
+def _warn_of_few(context: Context) -> None:
+    """A class that a handful of images stand for has no figure worth the name, whatever its interval."""
+    counts = np.bincount(context.images.labels[context.split.test], minlength=len(context.images.classes))
+    few = [f"{name} {n}" for name, n in zip(context.images.classes, counts.tolist(), strict=True) if n < FEW]
+    if few:
+        _warn_once(
+            f"classes tested on fewer than {FEW} images: {', '.join(few)}; split=grouped_cv tests every image in turn"
         )
 
 

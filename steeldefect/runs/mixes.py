@@ -47,12 +47,14 @@ def check_mix(mix: Mapping[str, Any], real_per_class: int | None) -> None:
 def mix_name(mix: Mapping[str, Any]) -> str:
     """`org20` for a synthetic share of 0.8: the paper names a mix after the share of originals.
 
-    The controls bear the name of their kind, with what differs from org20's size behind it (`real_extra-org50`).
+    The controls bear the name of their kind, with what differs from org20's size behind it (`real_extra-org50`); a mix that
+    fills up the smaller classes says so (`org20-uniform`).
     """
     size = f"org{round(100 * (1 - mix['synthetic_share']), 6):g}" if mix["total"] is None else str(mix["total"])
+    balance = "-uniform" if mix["balance"] == "uniform" and mix["synthetic_share"] else ""
     if mix["kind"] == "bank":
-        return size if mix["total"] is None else f"bank{size}"
-    return mix["kind"] if mix["synthetic_share"] == ORG20_SHARE else f"{mix['kind']}-{size}"
+        return f"{size}{balance}" if mix["total"] is None else f"bank{size}"
+    return (mix["kind"] if mix["synthetic_share"] == ORG20_SHARE else f"{mix['kind']}-{size}") + balance
 
 
 def draws_from_bank(mix: Mapping[str, Any]) -> bool:

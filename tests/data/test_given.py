@@ -42,13 +42,14 @@ def parts(context: Context) -> dict[str, list[str]]:
     }
 
 
-def test_folders_are_kept_as_they_are(given: Compose, tmp_path: Path) -> None:
+def test_folders_are_kept_as_they_are(given: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     context = prepare(given(f"dataset.root={laid_out(tmp_path / 'data')}"))
     assert {name: len(found) for name, found in parts(context).items()} == {"train": 12, "validation": 4, "test": 6}
     assert all(name.split("/")[1].startswith("valid") for name in parts(context)["validation"])
     assert all(name.split("/")[1].startswith("test") for name in parts(context)["test"])
     other = prepare(given(f"dataset.root={tmp_path / 'data'}", "replicate=3"))
     assert parts(other) == parts(context)
+    assert "classes tested on fewer than 5 images: dent 3, scratch 3" in caplog.text
 
 
 def test_without_a_validation_folder_validation_is_drawn_from_train(given: Compose, tmp_path: Path) -> None:

@@ -35,6 +35,11 @@ def test_the_controls_have_the_size_of_org20_and_bank1000_fills_up(composed: Com
     with pytest.raises(UserError, match=r"mix\.total=1000: there are 1260 real images already"):
         added_counts(NEU, filled)
     assert mix_name(ORG20 | {"kind": "real_extra", "synthetic_share": 0.5}) == "real_extra-org50"
+    # in one table beside org20, and no other name for what adds nothing
+    assert [mix_name(ORG20 | {"balance": "uniform", "synthetic_share": s}) for s in (0.8, 0)] == [
+        "org20-uniform",
+        "org100",
+    ]
     assert added_counts([10] * 6, ORG20 | {"kind": "real_extra"}, left=[25] * 6) == [25] * 6
 
 
