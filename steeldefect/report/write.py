@@ -26,6 +26,7 @@ from steeldefect.report.low_data import NOTE as LOW_DATA_NOTE
 from steeldefect.report.multipliers import read_costs
 from steeldefect.report.page import write_page
 from steeldefect.report.provenance import Shown, cells_table, provenance, readme
+from steeldefect.report.schedules import schedules_tables
 from steeldefect.report.tables import CONTROLS, LONG, SUMMARY, Table, summary, table2, table3, to_csv
 from steeldefect.runs.errors import UserError
 
@@ -112,6 +113,9 @@ def write_report(
         shown = by_group[arms.group] = [*own3, *own2, *controls, *contrasts]
         sections += [f"## {arms.group.title}\n", *(f"### {table.title}\n\n{table.markdown()}\n" for table in shown)]
         sections += _figures(arms, grid, output, artifacts) if figures else []
+    costs_of_updates = schedules_tables(tables)
+    report.controls += costs_of_updates
+    sections += [f"## {table.title}\n\n{table.heading}\n\n{table.markdown()}\n" for table in costs_of_updates]
     sections += _low_data(tables, grid, output, report, figures)
     sections += [f"## How to read the differences\n\n{CONTRASTS_NOTE}"]
     sections += [_gan_section(collection, output, artifacts)] if figures else []

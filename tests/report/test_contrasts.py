@@ -11,6 +11,7 @@ from steeldefect.report.arms import Arms, Missing, groups
 from steeldefect.report.collect import Collection, collect
 from steeldefect.report.contrasts import FEWEST, Declared, contrast, contrast_tables
 from steeldefect.report.low_data import _crossing, exchange_table, families, low_data_figure, worth
+from steeldefect.report.schedules import schedules_tables
 from steeldefect.report.statistics import holm, two_way
 from steeldefect.report.tables import SUMMARY, table3
 from steeldefect.report.terminal import show
@@ -294,6 +295,26 @@ def test_another_generator_is_answered_in_words_and_is_not_the_primary_hypothesi
     theirs = next(t for t in contrast_tables(arms_of("controls", renamed)) if t.said and t.metric == ours.metric)
     assert theirs.group.gan == "stylegan3" and theirs.said == ours.said and not theirs.primary
     assert theirs.markdown().startswith("**In words**, by the rule of the primary hypothesis: mobilenet_v2, org20")
+
+
+def test_what_fewer_updates_cost_is_read_with_and_without_the_gate():
+    """S13: org20 is one cell under both schedules, so the two differences to org100 differ by org100 alone."""
+    tables = arms_of("controls")
+    (table,) = schedules_tables(tables)
+    many, few = (plain(tables, schedule).arm("mobilenet_v2", "org100").trained for schedule in ("fixed_steps", "paper"))
+    values = [many[r]["metrics"]["accuracy"] - few[r]["metrics"]["accuracy"] for r in many]
+    assert [name for name, _ in table.rows] == ["mobilenet_v2"]
+    ungated, gated = table.rows[0][1]
+    assert ungated.ours.mean == gated.ours.mean == pytest.approx(np.mean(values)) and gated.ours.n_runs == 4
+
+    def untrained(records):
+        lost = ("org100", ["paper"], 0)
+        return [r | ({"trained": False} if (r["mix"], r["schedules"], r["replicate"]) == lost else {}) for r in records]
+
+    ((_, (ungated, gated)),) = schedules_tables(arms_of("controls", untrained))[0].rows
+    assert ungated.ours.mean == pytest.approx(np.mean(values)) and (ungated.ours.n_runs, ungated.not_trained) == (4, 0)
+    assert gated.ours.mean == pytest.approx(np.mean(values[1:])) and (gated.ours.n_runs, gated.not_trained) == (3, 1)
+    assert "(1 not trained)" in gated.text()
 
 
 def test_low_data_is_judged_by_its_own_arms(tmp_path):
