@@ -32,6 +32,7 @@ def made_small(script: str, words: list[str], searchpath: Path) -> list[str]:
         given["dataset.per_class"] = "12"
     if script == "report":
         given["figures"] = "false"
+        given["where"] = re.sub(r"scale: \w+", f"scale: {SMALL['scale']}", given.get("where", "null"))
     if "," in given.get("classifier", ""):
         given["classifier"] = "small_cnn"
     extra = SHORT if "debug" in given else []
