@@ -22,11 +22,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from steeldefect.runs.store import unfinished_by
-from steeldefect.runs.sweep import VARIABLE, sweep_size
+from steeldefect.runs.sweep import HELD, VARIABLE, sweep_size
 
 log = logging.getLogger(__name__)
 GRACE = 120.0  # seconds that a cell has to write its checkpoint
 POLL = 0.1
+VISITS = 30.0  # seconds before a cell that another process makes is looked at again
 
 
 @dataclass
@@ -72,15 +73,22 @@ class LocalLauncher(Launcher):
         self.total = max(sweep_size(self.config), initial_job_idx + len(waiting))
         log.info("Launching %d cells, %d at a time, %s threads each", len(waiting), self.n_jobs, self.threads)
         running: list[Cell] = []
+        held: list[tuple[int, Sequence[str]]] = []
         failed: dict[int, str] = {}
+        visit = 0.0
         try:
-            while waiting or running:
+            while waiting or running or held:
+                if held and not waiting and not running and time.monotonic() > visit:
+                    waiting, held = held, []
                 while waiting and len(running) < self.n_jobs:
                     running.append(self._start(*waiting.pop(0)))
                 time.sleep(POLL)
                 for cell in [cell for cell in running if self._over(cell)]:
                     running.remove(cell)
-                    if cell.process.returncode != 0:
+                    if cell.process.returncode == HELD:
+                        held.append((cell.number, cell.overrides))
+                        visit = time.monotonic() + VISITS
+                    elif cell.process.returncode != 0:
                         failed[cell.number] = self._failure(cell)
                         log.error("failed: %s", failed[cell.number])
         except BaseException:

@@ -23,6 +23,7 @@ VARIABLE = "STEELDEFECT_SWEEP"
 SECONDS_BETWEEN_VISITS = 10.0
 
 _home: list[int] = []  # the process that runs a sweep cell by cell
+HELD = 75  # exit code of a cell of a sweep that another process is making (EX_TEMPFAIL)
 _put_off: list[Callable[[], None]] = []
 
 

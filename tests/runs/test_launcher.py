@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from steeldefect.runs.identity import digest
+from steeldefect.runs.store import Store
 from tests.conftest import ROOT
 
 APP = [sys.executable, str(ROOT / "tests" / "runs" / "launched.py"), "-m"]
@@ -51,6 +52,19 @@ def test_a_sweep_that_is_stopped_stops_its_cells(tmp_path: Path) -> None:
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 143, out
     assert out.count("stopped by SIGTERM") == 2 and said(tmp_path) == {}, out
+
+
+def test_a_cell_that_another_process_makes_is_come_back_to(tmp_path: Path) -> None:
+    with Store(tmp_path).write("cells", {"replicate": 5}) as work:
+        assert work is not None
+        process = sweep(tmp_path, "replicate=5,0", "hydra/launcher=local", "hydra.launcher.threads=1")
+        deadline = time.monotonic() + 300
+        while 0 not in said(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        (work.folder / "said.txt").write_text("the other")
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    assert said(tmp_path) == {0: "[2/2] 1", 5: "the other"} and "is being made by process" in out
 
 
 def test_one_process_says_at_the_end_too_what_failed(tmp_path: Path) -> None:
