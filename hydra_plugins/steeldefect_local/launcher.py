@@ -27,7 +27,7 @@ from steeldefect.runs.sweep import HELD, VARIABLE, sweep_size
 log = logging.getLogger(__name__)
 GRACE = 120.0  # seconds that a cell has to write its checkpoint
 POLL = 0.1
-VISITS = 30.0  # seconds before a cell that another process makes is looked at again
+VISITS = 10.0  # seconds before a cell that another process makes is looked at again
 
 
 @dataclass
