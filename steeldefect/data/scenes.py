@@ -12,7 +12,7 @@ import numpy as np
 from steeldefect.data.known import known_sets, match, same, thumbnails
 from steeldefect.data.overlaps import canonical_scenes
 from steeldefect.data.sources import ImageSet
-from steeldefect.data.splits import read_scenes
+from steeldefect.data.tables import read_scenes
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.identity import digest
 from steeldefect.runs.store import verify

@@ -17,7 +17,8 @@ from omegaconf import DictConfig
 from steeldefect.data.generated import load_generated
 from steeldefect.data.scenes import SceneTable, overlapping, overlapping_share, scenes_for
 from steeldefect.data.sources import ImageSet, load_dataset
-from steeldefect.data.splits import Split, given_parts, limit_real, make_split, scenes_per_class
+from steeldefect.data.splits import Split, limit_real, make_split, scenes_per_class
+from steeldefect.data.tables import given_parts
 from steeldefect.runs import identities, ranks
 from steeldefect.runs.identity import digest, file_sha256
 from steeldefect.runs.mixes import (

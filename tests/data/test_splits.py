@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from steeldefect.data import splits
-from steeldefect.data.splits import Split, limit_real, make_split, read_scenes
+from steeldefect.data.splits import Split, limit_real, make_split
+from steeldefect.data.tables import read_scenes
 from steeldefect.runs.errors import UserError
 
 CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")

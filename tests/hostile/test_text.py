@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from steeldefect.data.bank import read_bank
-from steeldefect.data.splits import read_scenes
+from steeldefect.data.tables import read_scenes
 from steeldefect.report.collect import collect
 from steeldefect.report.status import read
 from steeldefect.runs.settings import plain
