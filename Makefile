@@ -11,11 +11,12 @@ K ?= 10
 STUDY ?= controls
 SOURCE ?=
 OUTPUT ?=
+METRIC ?=
 JOBS ?=
 PARTS ?= controls controls_augmented
 ARGS ?=
 
-KNOWN := PYTHON DATA SPLIT SCALE GAN SCHEDULE REPLICATES CLASSIFIERS MIXES K STUDY SOURCE OUTPUT JOBS PARTS ARGS
+KNOWN := PYTHON DATA SPLIT SCALE GAN SCHEDULE REPLICATES CLASSIFIERS MIXES K STUDY SOURCE OUTPUT METRIC JOBS PARTS ARGS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(KNOWN) MAKE% -%,$(GIVEN))
 $(if $(strip $(UNKNOWN)),$(error no such variable: $(UNKNOWN); there are $(KNOWN)))
@@ -32,7 +33,7 @@ OF = 'where={dataset: $(DATA), split: $(SPLIT), scale: $(SCALE)$(1)}'
 # tables 2 and 3 are of one augmentation and one number of real images, all unless ARGS says another
 PLAIN = $(if $(findstring augment=,$(ARGS)),,$(comma) augment: none)$(if $(findstring real_per_class=,$(ARGS)),,$(comma) real_per_class: null)
 # the report of a study: where it goes, and its replicates
-TO = 'output=$(if $(OUTPUT),$(OUTPUT),$${artifacts}/report/$(1))' grid.replicates=[$(REPLICATES)]
+TO = 'output=$(if $(OUTPUT),$(OUTPUT),$${artifacts}/report/$(1))' grid.replicates=[$(REPLICATES)] $(if $(METRIC),metric=$(METRIC))
 # in place of what an experiment declares, where they are given
 SAID = $(filter-out file,$(origin CLASSIFIERS))
 GRID = $(if $(SAID),classifier=$(CLASSIFIERS)) $(if $(MIXES),mix=$(MIXES))
@@ -50,6 +51,7 @@ help: ## this list
 	@echo "  K=$(K) images a class (low-data)  STUDY=$(STUDY) (plan)  ARGS=any further overrides"
 	@echo "  JOBS=2 cells of a sweep at a time, each in a process of its own, the cores shared out (one after the other)"
 	@echo "  OUTPUT=folder of the report (experiments/results/controls, to commit it) instead of artifacts/report/<study>"
+	@echo "  METRIC=balanced_accuracy or macro_f1: what the differences of a report are tested in, where classes are uneven (accuracy)"
 	@echo "  SOURCE=folders of committed results (experiments/results/controls) that reports and plan count in"
 
 setup: $(STAMP) ## make .venv with everything in it
@@ -62,7 +64,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: SCALE := demo
 demo: DATA := rendered
 demo: GAN := edcgan_plus
-demo: CLASSIFIERS := mobilenet_v2,small_cnn,resnet18
+demo: CLASSIFIERS := mobilenet_v2,small_cnn
 demo: table3 ## the whole comparison on the embedded rendered data set, in minutes
 
 test: $(STAMP) ## run the tests

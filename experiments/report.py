@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from steeldefect.runs.errors import nearest, require
 from steeldefect.runs.verb import verb
 
 if TYPE_CHECKING:
@@ -33,12 +34,14 @@ def _arms(study: str | None) -> dict[str, "Declared"]:
 
 @verb("report")
 def main(cfg: DictConfig) -> None:
+    from steeldefect.report.arms import TESTED
     from steeldefect.report.collect import collect, folders
     from steeldefect.report.generators import STUDIES, collect_generators, write_generators
     from steeldefect.report.inflation import STUDY, write_inflation
     from steeldefect.report.terminal import show
     from steeldefect.report.write import Grid, declared, write_report
 
+    require(cfg.metric in TESTED, lambda: f"metric={cfg.metric}: {nearest(str(cfg.metric), TESTED)}")
     sources, output = folders(cfg.source), Path(cfg.output)
     where = OmegaConf.to_container(cfg.where) if cfg.where else None
     if cfg.study in STUDIES:
@@ -55,8 +58,11 @@ def main(cfg: DictConfig) -> None:
         declared(three, "mix"),
         cfg.grid.replicates,
         _arms(cfg.study),
+        cfg.metric,
     )
     if cfg.study == STUDY:
+        # on the images that leak and on those that do not there are accuracies alone
+        require(cfg.metric == TESTED[0], f"metric={cfg.metric}: study={STUDY} is of accuracy")
         show(write_inflation(collect(*sources), output, cfg.grid.replicates, where).rich())
         log.info("report: %s", output / "README.md")
         return

@@ -18,6 +18,7 @@ MIXES = (
 )
 
 
+TESTED = ("accuracy", "balanced_accuracy", "macro_f1")  # metrics that differences may be tested in
 # of a config: what the cells of a pair must have alike; their mix, its bank and the updates of schedule=paper may differ
 TRAINED_BY = ("classifier", "optimizer", "phases", "select")
 
@@ -115,10 +116,20 @@ def _context(record: Record) -> tuple[str, str, str, str, int | None]:
 
 
 class Arms:
-    """The cells of one group, as arms; refuses what must not stand in one table."""
+    """The cells of one group, as arms; refuses what must not stand in one table.
 
-    def __init__(self, collection: Collection, group: Group, replicates: Sequence[int] | None = None) -> None:
+    `metric` is the one that differences are tested in; AP (paper) stands beside it.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        group: Group,
+        replicates: Sequence[int] | None = None,
+        metric: str = TESTED[0],
+    ) -> None:
         self.group, self.tested = group, collection.tested
+        self.metric, self.metrics = metric, (metric, "mean_pr")
         self.records = [record for record in collection.records if group.holds(record)]
         _require_one(self.records, "recipe", lambda record: record["recipe"], group)
         _require_one(self.records, "data set", lambda record: record["ids"].get("dataset"), group)

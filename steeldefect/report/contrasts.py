@@ -21,7 +21,6 @@ from steeldefect.report.statistics import (
 )
 from steeldefect.report.tables import CONTROLS, TITLES, Entry, contrasted, group_columns, number, shortfall, sizes
 
-METRICS = ("accuracy", "mean_pr")  # the first is tested, the second printed beside it
 # protocol, "Intervals": the one primary hypothesis, against the better of its controls
 PRIMARY_CLASSIFIER, PRIMARY_MIX, PRIMARY_GAN, PRIMARY_SCHEDULE = "mobilenet_v2", "org20", "edcgan", "fixed_steps"
 PRIMARY_CONTROLS = ("org100", "classical")
@@ -39,8 +38,9 @@ COLUMNS = (
 NOTE = f"""\
 *points*: mean paired difference over replicates, [95 % interval], n = runs. *p*: of no difference, two-sided, from the same
 two-way clustered standard error. *p by scene*: sign-flip permutation by scene, exact where few scenes differ; it takes the
-trained runs as they are. *p Holm*: of all accuracy differences of this report but the primary ones, one family, in which
-those that are missing or have no p count as 1. Under two thirds of the declared runs a difference has its figures and no p.
+trained runs as they are. *p Holm*: of all differences of this report in the tested metric but the primary ones, one
+family, in which those that are missing or have no p count as 1. Under two thirds of the declared runs a difference has its
+figures and no p.
 *wins*: runs in which the first arm was better. *smallest shown*: the smallest true difference that this n, with this
 standard error, shows at the 5 % level with a probability of 80 %. AP (paper) is printed beside and not tested again.
 The primary hypothesis is judged on the replicates in which all three arms were trained. Its better control is picked from
@@ -69,21 +69,13 @@ class Contrast:
     not_trained: int
     absent: int
     cells: frozenset[str]
+    primary: bool
     p_holm: float | None = None
 
     @property
     def slot(self) -> frozenset[str] | tuple[Any, ...]:
         """Its place in the family of Holm's correction."""
         return self.cells or (self.group, self.classifier, self.mix, self.arm)
-
-    @property
-    def primary(self) -> bool:
-        return (
-            is_primary_group(self.group)
-            and (self.classifier, self.mix) == (PRIMARY_CLASSIFIER, PRIMARY_MIX)
-            and self.arm in PRIMARY_CONTROLS
-            and self.metric == METRICS[0]
-        )
 
     def line(self) -> tuple[str, ...]:
         """As `HEAD`."""
@@ -187,23 +179,24 @@ def expected(tables: Sequence[Arms], group: Group, declared: Mapping[str, Declar
 
 
 def contrast_tables(tables: Sequence[Arms], declared: Mapping[str, Declared] | None = None) -> list[ContrastTable]:
-    """Two tables a group (`METRICS`). `declared`: by augmentation, printed as missing where they are."""
+    """Two tables a group, of the tested metric and AP (paper). `declared`: by augmentation, missing ones printed."""
+    metrics = tables[0].metrics
+    tested = metrics[0]
     wanted = [expected(tables, arms.group, declared or {}) for arms in tables]
     made = {
         metric: [
             [contrast(arms, *pair, metric) for pair in _pairs(arms, own)]
             for arms, own in zip(tables, wanted, strict=True)
         ]
-        for metric in METRICS
+        for metric in metrics
     }
-    tested = METRICS[0]
     adjusted = _holm([one for group in made[tested] for one in group if not one.primary])
     family = f"Holm over {len(adjusted)} differences."
     for group in made[tested]:
         group[:] = [one if one.primary or one.p is None else replace(one, p_holm=adjusted[one.slot]) for one in group]
     found = []
     for position, (arms, own) in enumerate(zip(tables, wanted, strict=True)):
-        for metric in METRICS:
+        for metric in metrics:
             judged = metric == tested and is_primary_group(arms.group)
             primary, said = _primary(arms, metric) if judged else ((), "")
             asked = is_question(arms.group) and PRIMARY_CLASSIFIER in arms.classifiers
@@ -241,6 +234,12 @@ def contrast(
         not_trained=short[0],
         absent=short[1],
         cells=frozenset(record["id"] for r in paired for record in (one[r], two[r])),
+        primary=(
+            is_primary_group(arms.group)
+            and (classifier, mix) == (PRIMARY_CLASSIFIER, PRIMARY_MIX)
+            and arm in PRIMARY_CONTROLS
+            and metric == arms.metric
+        ),
     )
 
 

@@ -28,9 +28,7 @@ def controls_tables(arms: Arms, mixes: Sequence[str], declared: Sequence[str]) -
     found = list(dict.fromkeys([*mixes, *declared, *arms.mixes]))
     ordered = [mix for mix in found if mix in arms.mixes or not (mix == "oversampled" and _fixed(arms))]
     return [
-        controls_table(arms, classifier, ordered, metric)
-        for classifier in arms.classifiers
-        for metric in ("accuracy", "mean_pr")
+        controls_table(arms, classifier, ordered, metric) for classifier in arms.classifiers for metric in arms.metrics
     ]
 
 

@@ -37,7 +37,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def share_figure(arms: Arms, path: Path) -> bool:
-    """Accuracy and AP (paper) over the synthetic share, a line a classifier, with intervals; False: nothing trained."""
+    """Tested metric and AP (paper) over the synthetic share, a line a classifier, with intervals; False: nothing trained."""
     shares = drawn_shares(arms)
     drawn = [c for c in arms.classifiers if any(arms.arm(c, mix).trained for mix in shares)]
     if not drawn:
@@ -45,7 +45,7 @@ def share_figure(arms: Arms, path: Path) -> bool:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 3.8), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
-        for panel, metric in zip(panels, ("accuracy", "mean_pr"), strict=True):
+        for panel, metric in zip(panels, arms.metrics, strict=True):
             for number, classifier in enumerate(drawn):
                 # a step aside, so that intervals at one share do not lie over each other
                 aside = (number - (len(drawn) - 1) / 2) * 1.1

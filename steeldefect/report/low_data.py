@@ -14,14 +14,13 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from scipy.optimize import isotonic_regression
 
-from steeldefect.report.arms import Arms, Group, Missing, paired_runs
+from steeldefect.report.arms import TESTED, Arms, Group, Missing, paired_runs
 from steeldefect.report.collect import Record
 from steeldefect.report.figures import COLOURS, MARKERS, STYLE, save
 from steeldefect.report.statistics import Estimate, Run, estimate
 from steeldefect.report.tables import BASELINE, TITLES, Entry, Table, entry, group_columns, number, shortfall
 
 POSITIVE = "real_extra"  # real images in the place of the bank's: the positive control
-METRICS = ("accuracy", "mean_pr")
 EXCHANGE_HEAD = ("classifier", "augment", "k", "mix", "real images a class", "numbers that were trained")
 # fmt: off
 EXCHANGE = (
@@ -29,11 +28,11 @@ EXCHANGE = (
     "worth", "low", "high", "knots", "n_runs", "n_not_trained", "n_missing", "status",
 )
 NOTE = """\
-*real images a class*: the number at which real images alone give the accuracy of the mix. At each number that was trained
-(org100, and the positive control real_extra, which adds real images in the place of synthetic ones; same updates, same
-replicates) the paired difference of the mix to real images is estimated; made to fall with the number and linear in its
-logarithm between, it crosses 0 at that number, and the ends of its 95 % interval at those in brackets. Outside of
-the numbers that were trained nothing is extrapolated: *not reached*.
+*real images a class*: the number at which real images alone give what the mix gives in the tested metric. At each number
+that was trained (org100, and the positive control real_extra, which adds real images in the place of synthetic ones; same
+updates, same replicates) the paired difference of the mix to real images is estimated; made to fall with the number and
+linear in its logarithm between, it crosses 0 at that number, and the ends of its 95 % interval at those in brackets. Outside
+of the numbers that were trained nothing is extrapolated: *not reached*.
 """
 # fmt: on
 
@@ -82,7 +81,11 @@ class ExchangeTable:
     group: Group
     rows: tuple[tuple[Group, str, str, Worth | Missing, tuple[int, int]], ...]
 
-    title = "What a bank is worth: real images a class that give the same accuracy"
+    metric: str = TESTED[0]
+
+    @property
+    def title(self) -> str:
+        return f"What a bank is worth: real images a class that give the same {TITLES[self.metric]}"
 
     @property
     def heading(self) -> str:
@@ -111,7 +114,7 @@ class ExchangeTable:
 
     def long(self) -> Iterable[dict[str, Any]]:
         for group, classifier, mix, found, short in self.rows:
-            row = group_columns(group) | {"classifier": classifier, "mix": mix, "metric": METRICS[0]}
+            row = group_columns(group) | {"classifier": classifier, "mix": mix, "metric": self.metric}
             row |= dict(zip(("n_not_trained", "n_missing"), short, strict=True))
             if isinstance(found, Missing):
                 yield row | {"n_runs": 0, "status": found.why}
@@ -137,7 +140,7 @@ def low_data_tables(family: Sequence[Arms], declared: Sequence[str] = ()) -> lis
         for augment in sorted({arms.group.augment for arms in family}, reverse=True):
             own = sorted((arms for arms in family if arms.group.augment == augment), key=_k)
             mixes = sorted({mix for arms in own for mix in arms.mixes} | set(declared), key=own[0].order)
-            for metric in METRICS:
+            for metric in own[0].metrics:
                 rows = [(mix, tuple(_entry(arms, classifier, mix, metric) for arms in own)) for mix in mixes]
                 rows += [
                     (f"{mix} - {BASELINE}", tuple(_difference(arms, classifier, mix, metric) for arms in own))
@@ -172,11 +175,11 @@ def exchange_table(family: Sequence[Arms]) -> ExchangeTable:
             for mix in sorted(with_bank, key=arms.order):
                 found = worth(family, arms, classifier, mix)
                 rows.append((arms.group, classifier, mix, found, shortfall(arms, [(classifier, mix)])))
-    return ExchangeTable(family[0].group, tuple(rows))
+    return ExchangeTable(family[0].group, tuple(rows), family[0].metric)
 
 
 def worth(family: Sequence[Arms], arms: Arms, classifier: str, mix: str) -> Worth | Missing:
-    """The number of real images a class at which real images alone give the accuracy of `mix`.
+    """The number of real images a class at which real images alone give what `mix` gives, in the tested metric.
 
     At each number n that was trained (the positive control at this k; org100 at any k with the same updates) the paired
     difference of `mix` to it is estimated; its mean and both ends, made monotone in n and linear in log n between, give
@@ -222,7 +225,7 @@ def _against_real(
         mixes = [mix for mix in other.mixes if mix == BASELINE or (other is arms and mix.startswith(POSITIVE))]
         for mix in mixes:
             real = {r: c for r, c in other.arm(classifier, mix).trained.items() if c["updates"] == updates}
-            paired = paired_runs((arms, own), (other, real), METRICS[0])
+            paired = paired_runs((arms, own), (other, real), arms.metric)
             if paired:
                 images = float(np.mean([real[r]["counts"]["real"] for r in paired])) / len(arms.classes)
                 # where org100 and the positive control have the same number, the first found stands
@@ -231,7 +234,7 @@ def _against_real(
 
 
 def low_data_figure(family: Sequence[Arms], path: Path) -> bool:
-    """Accuracy by real images a class, a panel an augmentation, a line a classifier and mix; False: nothing trained."""
+    """Tested metric by real images a class, a panel an augmentation, a line a classifier and mix; False: nothing trained."""
     drawn = [arms for arms in family if arms.group.real_per_class]
     augments = sorted({arms.group.augment for arms in drawn}, reverse=True)
     lines = drawn_lines(drawn)
@@ -254,7 +257,7 @@ def low_data_figure(family: Sequence[Arms], path: Path) -> bool:
             panel.minorticks_off()
             panel.set_title(f"augment={augment}")
             panel.set_xlabel("real images a class")
-        panels[0].set_ylabel("accuracy, %, 95 % interval where n allows one")
+        panels[0].set_ylabel(f"{TITLES[drawn[0].metric]}, %, 95 % interval where n allows one")
         handles: dict[str, Any] = {}
         for panel in panels:
             drawn_here, labels = panel.get_legend_handles_labels()
@@ -272,7 +275,7 @@ def drawn_lines(family: Sequence[Arms]) -> list[tuple[str, str]]:
 
 def _line(panel: Axes, own: Sequence[Arms], line: tuple[str, str], look: tuple[int, int], aside: float) -> None:
     """`aside`: a factor on x, so that intervals do not lie over each other."""
-    points = [(_k(arms), arms.estimate(*line, METRICS[0])) for arms in own]
+    points = [(_k(arms), arms.estimate(*line, arms.metric)) for arms in own]
     shown = [(k, found) for k, found in points if isinstance(found, Estimate)]
     if not shown:
         return

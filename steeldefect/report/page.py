@@ -32,6 +32,7 @@ from steeldefect.report.page_charts import (
 from steeldefect.report.page_pictures import Gallery, gallery
 from steeldefect.report.page_tables import Cell, Confusion, View, cells_view, confusions, headline, plain_view, view
 from steeldefect.report.provenance import Shown, commands, facts
+from steeldefect.report.tables import TITLES
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.store import MANIFEST, read_json
 
@@ -79,6 +80,7 @@ def write_page(
     """
     records = collection.records
     parts: dict[str, Any] = {
+        "metric": TITLES[tables[0].metric],
         "title": f"steeldefect: {study.replace('_', ' ')}" if study else "steeldefect: report",
         "verdicts": _verdicts(shown, records),
         "sections": [_section(arms, shown[arms.group], output, artifacts, costs) for arms in tables],

@@ -13,7 +13,7 @@ from steeldefect.report.figures import COLOURS, drawn_shares
 from steeldefect.report.low_data import drawn_lines
 from steeldefect.report.multipliers import MEASURES, Grid
 from steeldefect.report.statistics import Estimate
-from steeldefect.report.tables import TITLES
+from steeldefect.report.tables import TITLES, capital
 
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -38,12 +38,12 @@ class Point(NamedTuple):
 
 
 def share_charts(arms: Arms) -> list[Chart]:
-    """Accuracy and AP (paper) over the synthetic share, a line a classifier (paper: Table 3)."""
+    """The tested metric and AP (paper) over the synthetic share, a line a classifier (paper: Table 3)."""
     shares = sorted(drawn_shares(arms).items(), key=lambda item: item[1])
     ticks: dict[str, Any] = {"tickvals": [100 * share for _, share in shares]}
     ticks |= {"ticktext": [f"{100 * share:g} %<br>{escape(mix)}" for mix, share in shares]}
     charts = []
-    for metric in ("accuracy", "mean_pr"):
+    for metric in arms.metrics:
         lines = {}
         for number, classifier in enumerate(arms.classifiers):
             # a step aside, so that intervals at one share do not lie over each other
@@ -57,7 +57,7 @@ def share_charts(arms: Arms) -> list[Chart]:
 
 
 def low_data_chart(family: Sequence[Arms]) -> list[Chart]:
-    """Accuracy over real images a class, a line a classifier, mix and augmentation."""
+    """The tested metric over real images a class, a line a classifier, mix and augmentation."""
     lines: dict[str, list[Point]] = {}
     looks: dict[str, tuple[str, str]] = {}
     for augment in sorted({arms.group.augment for arms in family}, reverse=True):
@@ -69,18 +69,21 @@ def low_data_chart(family: Sequence[Arms]) -> list[Chart]:
             name = f"{classifier}, {mix}" + ("" if augment == "none" else f", augment={augment}")
             looks[name] = classifier, mix
             lines[name] = [
-                Point(arms.group.real_per_class, _found(arms, classifier, mix, "accuracy"), mix) for arms in own
+                Point(arms.group.real_per_class, _found(arms, classifier, mix, arms.metric), mix) for arms in own
             ]
-    axes: dict[str, Any] = {"xaxis": {"title": "real images a class", "type": "log"}, "yaxis": {"title": "accuracy, %"}}
+    axes: dict[str, Any] = {
+        "xaxis": {"title": "real images a class", "type": "log"},
+        "yaxis": {"title": f"{TITLES[family[0].metric]}, %"},
+    }
     ticks = sorted({arms.group.real_per_class for arms in family if arms.group.real_per_class})
     axes["xaxis"] |= {"tickvals": ticks, "ticktext": [str(k) for k in ticks]}
     slug = "-".join(["low-data", *map(str, family[0].group[:5])])
-    caption = "Accuracy by real images a class; bars: 95 % intervals where n allows one"
+    caption = f"{capital(family[0].metric)} by real images a class; bars: 95 % intervals where n allows one"
     return _chart(slug, caption, lines, axes, looks)
 
 
 def cost_charts(arms: Arms, costs: Mapping[str, Mapping[str, float]]) -> list[Chart]:
-    """Accuracy over seconds of training, parameters and, where `costs` (by measure and classifier) has them, the rest."""
+    """The tested metric over seconds of training, parameters and the rest of `costs` (by measure and classifier)."""
     measures: dict[str, dict[tuple[str, str], float]] = {"seconds of training a cell": {}, "parameters": {}}
     for classifier in arms.classifiers:
         for mix in arms.mixes:
@@ -95,12 +98,19 @@ def cost_charts(arms: Arms, costs: Mapping[str, Mapping[str, float]]) -> list[Ch
     charts: list[Chart] = []
     for name, values in measures.items():
         lines = {
-            c: [Point(values.get((c, mix)), _found(arms, c, mix, "accuracy"), mix) for mix in arms.mixes]
+            c: [Point(values.get((c, mix)), _found(arms, c, mix, arms.metric), mix) for mix in arms.mixes]
             for c in arms.classifiers
         }
-        axes = {"xaxis": {"title": name, **_log_axis(list(values.values()))}, "yaxis": {"title": "accuracy, %"}}
+        axes = {
+            "xaxis": {"title": name, **_log_axis(list(values.values()))},
+            "yaxis": {"title": f"{TITLES[arms.metric]}, %"},
+        }
         charts += _chart(
-            f"cost-{len(charts)}-{arms.group.slug}", f"Accuracy against {name}", lines, axes, mode="markers+text"
+            f"cost-{len(charts)}-{arms.group.slug}",
+            f"{capital(arms.metric)} against {name}",
+            lines,
+            axes,
+            mode="markers+text",
         )
     return charts
 

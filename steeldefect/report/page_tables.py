@@ -101,12 +101,12 @@ def _of_exchange(table: ExchangeTable, records: Sequence[Record]) -> View:
 
 
 def headline(arms: Arms) -> list[tuple[str, Cell]]:
-    """Accuracy of org20 less org100, by classifier; empty where the records hold no org20."""
+    """The tested metric of org20 less org100, by classifier; empty where the records hold no org20."""
     if BASELINE not in arms.mixes or "org20" not in arms.mixes:
         return []
     found = []
     for classifier in arms.classifiers:
-        difference = arms.difference(classifier, "org20", BASELINE, "accuracy")
+        difference = arms.difference(classifier, "org20", BASELINE, arms.metric)
         one = entry(arms, [(classifier, "org20"), (classifier, BASELINE)], difference)
         found.append((classifier, _of_entry(one, "")))
     return found

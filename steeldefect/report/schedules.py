@@ -7,7 +7,6 @@ from steeldefect.report.collect import Record
 from steeldefect.report.statistics import estimate
 from steeldefect.report.tables import BASELINE, TITLES, Entry, Table
 
-METRIC = "accuracy"
 MANY, FEW = "fixed_steps", "paper"
 
 
@@ -24,9 +23,9 @@ def schedules_tables(tables: Sequence[Arms]) -> list[Table]:
             rows = tuple((c, (_cost(many, few, c, gate=False), _cost(many, few, c, gate=True))) for c in classifiers)
             if rows:
                 what = f"{BASELINE} under {MANY} less {BASELINE} under {FEW}"
-                title = f"What fewer updates cost: {what}, {TITLES[METRIC]}, points"
+                title = f"What fewer updates cost: {what}, {TITLES[few.metric]}, points"
                 columns = ("all cells of paper", "those that trained")
-                found.append(Table(title, METRIC, few.group, "classifier", columns, rows))
+                found.append(Table(title, few.metric, few.group, "classifier", columns, rows))
     return found
 
 
@@ -39,7 +38,7 @@ def _cells(arms: Arms, classifier: str) -> dict[int, Record]:
 def _cost(many: Arms, few: Arms, classifier: str, gate: bool) -> Entry:
     passed = many.arm(classifier, BASELINE).trained
     other: Mapping[int, Record] = few.arm(classifier, BASELINE).trained if gate else _cells(few, classifier)
-    runs = list(paired_runs((many, passed), (few, other), METRIC).values())
+    runs = list(paired_runs((many, passed), (few, other), few.metric).values())
     present = set(_cells(many, classifier)) & set(_cells(few, classifier))
     absent = len(set(many.replicates) | set(few.replicates)) - len(present)
     value = estimate(runs, fraction=False) if runs else Missing("not trained" if present else "missing")

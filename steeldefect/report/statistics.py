@@ -79,7 +79,10 @@ def terms(tested: Answers, metric: str, n_classes: int, index: int | None = None
         return None
     if index is not None:
         return _class_terms(tested, of_class, index)
-    return np.mean([_class_terms(tested, of_class, c) for c in range(n_classes)], axis=0)
+    classes: Sequence[int] = range(n_classes)
+    if metric == "balanced_accuracy":
+        classes = [c for c in classes if (tested.label == c).any()]  # its mean is over the classes that are there
+    return np.mean([_class_terms(tested, of_class, c) for c in classes], axis=0)
 
 
 def _part_terms(tested: Answers, overlaps: int) -> np.ndarray | None:

@@ -18,6 +18,7 @@ BASELINE = "org100"
 # protocol, "Controls": what every arm is compared with
 CONTROLS = (BASELINE, "classical", "oversampled", "shuffled")
 TITLES = {"mean_pr": "AP (paper)", "accuracy": "accuracy"}
+TITLES |= {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 # paper: Table 2 and 3, the column order; other data sets keep their own
 PAPER_ORDER = ("scratches", "rolled-in_scale", "patches", "pitted_surface", "inclusion", "crazing")
 OVERALL = (
@@ -133,6 +134,11 @@ class Table:
                 yield row | {"n_runs": found.n_runs, "status": "trained", "interval": found.method}
 
 
+def capital(metric: str) -> str:
+    """Its title as a sentence begins with it."""
+    return TITLES[metric][0].upper() + TITLES[metric][1:]
+
+
 def table2(arms: Arms, mixes: Sequence[str], classifier: str = "mobilenet_v2") -> Table:
     """Mixes by classes, AP (paper) of one classifier (paper: Table 2, MobileNet V2), with the mean over classes."""
     classes = [name for name in PAPER_ORDER if name in arms.classes]
@@ -169,11 +175,7 @@ def table3(arms: Arms, classifiers: Sequence[str], mixes: Sequence[str], metric:
         rows.append((classifier, tuple(entries)))
     rows += _mean_row(arms, classifiers, mixes, metric, printed)
     columns = (*mixes, *(f"{mix} - {BASELINE}" for mix in others))
-    title = (
-        f"Table 3: {TITLES[metric]}, mean over classes, percent"
-        if metric != "accuracy"
-        else "Table 3: accuracy, percent"
-    )
+    title = f"Table 3: {TITLES[metric]}{', mean over classes' if metric == 'mean_pr' else ''}, percent"
     return Table(title, metric, arms.group, "classifier", columns, tuple(rows))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from steeldefect.report import galleries
-from steeldefect.report.arms import Arms, Group, groups, study_records
+from steeldefect.report.arms import TESTED, Arms, Group, groups, study_records
 from steeldefect.report.collect import Collection, write_committed
 from steeldefect.report.contrasts import COLUMNS, ContrastTable, Declared, contrast_tables, expected
 from steeldefect.report.contrasts import NOTE as CONTRASTS_NOTE
@@ -27,7 +27,7 @@ from steeldefect.report.multipliers import read_costs
 from steeldefect.report.page import write_page
 from steeldefect.report.provenance import Shown, cells_table, provenance, readme
 from steeldefect.report.schedules import schedules_tables
-from steeldefect.report.tables import CONTROLS, LONG, SUMMARY, Table, summary, table2, table3, to_csv
+from steeldefect.report.tables import CONTROLS, LONG, SUMMARY, Table, capital, summary, table2, table3, to_csv
 from steeldefect.runs.errors import UserError
 
 NOTE = """\
@@ -50,6 +50,7 @@ class Grid:
     table3_mixes: Sequence[str]
     replicates: Sequence[int] | None = None
     arms: Mapping[str, Declared] = field(default_factory=dict)  # by augment, of a study other than Tables 2 and 3
+    metric: str = TESTED[0]  # that differences are tested in
 
 
 @dataclass
@@ -62,10 +63,11 @@ class Report:
     controls: list[Table] = field(default_factory=list)
     low_data: list[LowDataTable | ExchangeTable] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    metric: str = TESTED[0]  # that differences are tested in
 
     def shown(self, study: str | None) -> list[Shown]:
         """What the study is about, as printed on the terminal and in its README."""
-        tested = [table for table in self.contrasts if table.metric == "accuracy"]
+        tested = [table for table in self.contrasts if table.metric == self.metric]
         tested.sort(key=lambda table: not table.primary)  # the primary hypothesis first
         if study == "controls":
             return [*tested, *self.controls]
@@ -94,9 +96,9 @@ def write_report(
     collection = Collection(records, tested, collection.skipped)
     if not collection.records:
         raise UserError(f"no record is left: where={dict(where or {})}, and replicates from 102 up are for development")
-    tables = [Arms(collection, group, grid.replicates) for group in groups(collection.records)]
+    tables = [Arms(collection, group, grid.replicates, grid.metric) for group in groups(collection.records)]
     (output / "figures").mkdir(parents=True, exist_ok=True)
-    report = Report(skipped=collection.skipped)
+    report = Report(skipped=collection.skipped, metric=grid.metric)
     # cells on all real images are there to be compared with; their own questions belong to other studies
     about = [arms for arms in tables if study != "low_data" or arms.group.real_per_class is not None] or tables
     report.contrasts = contrast_tables(about, grid.arms)
@@ -179,7 +181,7 @@ def _low_data(tables: Sequence[Arms], grid: Grid, output: Path, report: Report, 
         lines.append(LOW_DATA_NOTE)
         slug = "-".join(["low_data", *map(str, family[0].group[:5])])
         if figures and low_data_figure(family, output / "figures" / slug):
-            lines.append(_image("Accuracy by real images a class, a line a classifier and mix", slug))
+            lines.append(_image(f"{capital(grid.metric)} by real images a class, a line a classifier and mix", slug))
     return lines
 
 
@@ -192,7 +194,7 @@ def _tables(arms: Arms, grid: Grid) -> tuple[list[Table], list[Table]]:
     mixes, classifiers = list(grid.table2_mixes), list(grid.table3_classifiers)
     mixes += [mix for mix in arms.mixes if mix not in mixes and arms.runs("mobilenet_v2", mix, "mean_pr")]
     classifiers += [name for name in arms.classifiers if name not in classifiers]
-    three = [table3(arms, classifiers, grid.table3_mixes, metric) for metric in ("mean_pr", "accuracy")]
+    three = [table3(arms, classifiers, grid.table3_mixes, metric) for metric in reversed(arms.metrics)]
     return three, [table2(arms, mixes)]
 
 
@@ -200,7 +202,9 @@ def _figures(arms: Arms, grid: Grid, output: Path, artifacts: Path) -> list[str]
     slug, figures = arms.group.slug, output / "figures"
     lines = []
     if share_figure(arms, figures / f"share-{slug}"):
-        lines.append(_image("Accuracy and AP (paper) by synthetic share, a line a classifier", f"share-{slug}"))
+        lines.append(
+            _image(f"{capital(arms.metric)} and AP (paper) by synthetic share, a line a classifier", f"share-{slug}")
+        )
     mixes = [mix for mix in grid.table3_mixes if mix in arms.mixes]
     if mixes and confusion_figure(arms, arms.classifiers, mixes, figures / f"confusion-{slug}"):
         lines.append(_image("Confusion matrices, summed over runs", f"confusion-{slug}"))

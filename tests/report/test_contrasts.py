@@ -1,6 +1,7 @@
 import csv
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,26 @@ def plain(tables: list[Arms], schedule: str = "fixed_steps", augment: str = "non
 @pytest.mark.parametrize(("study", "name"), [(study, name) for study, names in GOLDEN_OF.items() for name in names])
 def test_studies_give_the_committed_tables(written, study, name):
     assert (written[study] / name).read_text() == (EXPECTED / study / name).read_text()
+
+
+def test_another_metric_is_tested_where_it_is_asked_for(tmp_path):
+    """Balanced accuracy: its differences are those of the long table, tested, corrected, judged; accuracy is not."""
+    grid = replace(STUDY_GRIDS["controls"], metric="balanced_accuracy")
+    report = write_report(
+        collect(FIXTURE / "controls"), tmp_path, grid, tmp_path / "artifacts", "controls", figures=False
+    )
+    assert {table.metric for table in report.contrasts} == {"balanced_accuracy", "mean_pr"}
+    assert all("balanced accuracy" in table.title for table in report.shown("controls")[:1])
+    rows = list(csv.DictReader((tmp_path / "contrasts.csv").open()))
+    tested = [row for row in rows if row["metric"] == "balanced_accuracy"]
+    assert any(row["primary"] == "true" for row in tested)
+    assert any(row["p_holm"] for row in tested) and not any(row["p_holm"] for row in rows if row not in tested)
+    wanted = {key: value for key, value in tested[0].items() if key in ("classifier", "schedule", "augment", "mix")}
+    name = f"balanced_accuracy_minus_{tested[0]['arm']}"
+    summary = [row for row in csv.DictReader((tmp_path / "summary.csv").open()) if row["metric"] == name]
+    same = [row for row in summary if all(row[key] == value for key, value in wanted.items())]
+    # the primary one is judged on the replicates that all three arms have; the long table takes all pairs
+    assert float(same[0]["mean"]) * 100 == pytest.approx(float(tested[0]["difference_percent"]), abs=0.01)
 
 
 def test_a_contrast_by_hand():

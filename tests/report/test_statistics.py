@@ -53,6 +53,13 @@ def test_terms_of_overall_metrics_are_means_over_classes():
     assert terms(tested, "ece", 3) is None
 
 
+def test_a_class_without_test_images_is_not_in_the_balanced_accuracy_nor_in_its_terms():
+    """As scikit-learn has it: class 2 is never the truth, though it is answered."""
+    tested = make_tested([0, 0, 0, 1], [0, 0, 2, 1])
+    of_present = [terms(tested, "recall", 3, c) for c in (0, 1)]
+    assert terms(tested, "balanced_accuracy", 3) == pytest.approx(np.mean(of_present, axis=0))
+
+
 def test_terms_of_a_part_leave_the_other_images_out():
     tested = make_tested([0, 0, 1, 1], [0, 1, 1, 1])
     tested = Answers(tested.image, tested.scene, tested.label, tested.predicted, np.array([1, 1, 0, 0]))
