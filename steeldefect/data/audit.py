@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from steeldefect.data.known import pack, thumbnails
+from steeldefect.data.layouts import natural_key
 from steeldefect.data.overlaps import Overlaps, Pass, Settings, find_overlaps, scenes_of
 from steeldefect.data.scenes import FINGERPRINTS, PAIRS, SCENES
-from steeldefect.data.sources import ImageSet, natural_key
+from steeldefect.data.sources import ImageSet
 
 SUMMARY = "summary.csv"
 

@@ -26,25 +26,47 @@ COLOURED = 8  # levels between the channels, on average, from which an image is 
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "GIF", "WEBP")
 
 
+FITS = ("stretch", "crop", "pad")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file becomes a gray square of `image_size` pixels.
+
+    bits: how many of its 16 a camera fills; None: all. fit: `stretch` both sides to the square, `crop` the largest square
+    in the middle, or `pad` the shorter side with its own reflections. A file that claims more than `max_pixels` is refused.
+    """
+
+    image_size: int
+    max_pixels: int = MAX_PIXELS
+    bits: int | None = None
+    fit: str = FITS[0]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What decides about a byte; keys that came later are left out at the value that changes nothing."""
+        later = ({} if self.bits is None else {"bits": self.bits}) | ({} if self.fit == FITS[0] else {"fit": self.fit})
+        return {"image_size": self.image_size, "recipe": DECODE_RECIPE} | later
+
+
 @dataclass(frozen=True)
 class Facts:
     """Of one file, what the gray square that is made of it no longer shows."""
 
     colour: bool
-    stretched: bool  # to a square from sides that differ by more than half
+    oblong: bool  # sides that differ by more than half
     deepest: int  # the largest value of a file of 16 bits, else 0
 
 
-def decode(path: Path, image_size: int, max_pixels: int = MAX_PIXELS, bits: int | None = None) -> np.ndarray:
+def decode(path: Path, reading: Reading) -> np.ndarray:
     """The first frame of a file, uint8 (image_size, image_size), upright and gray; raises what Pillow raises.
 
-    bits: how many of its 16 a camera fills; None: all. UserError, before anything is decoded, where the file says that
-    it holds more than `max_pixels`.
+    UserError, before anything is decoded, where the file says that it holds more than `reading.max_pixels`.
     """
-    return decode_with_facts(path, image_size, max_pixels, bits)[0]
+    return decode_with_facts(path, reading)[0]
 
 
-def decode_with_facts(path: Path, image_size: int, max_pixels: int, bits: int | None) -> tuple[np.ndarray, Facts]:
+def decode_with_facts(path: Path, reading: Reading) -> tuple[np.ndarray, Facts]:
     # an explicit list of formats finds only readers that are loaded
     Image.init()
     # Pillow's own limit, which max_pixels takes the place of
@@ -52,17 +74,33 @@ def decode_with_facts(path: Path, image_size: int, max_pixels: int, bits: int | 
     with Image.open(path, formats=_FORMATS) as image:
         width, height = image.size
         require(
-            width * height <= max_pixels,
-            lambda: f"{width} x {height} pixels, more than dataset.max_pixels={max_pixels}",
+            width * height <= reading.max_pixels,
+            lambda: f"{width} x {height} pixels, more than dataset.max_pixels={reading.max_pixels}",
         )
         image.load()
         upright = _upright(image)
-        gray = _gray(upright, bits)
+        gray = _gray(upright, reading.bits)
         facts = Facts(_coloured(upright), max(upright.size) > 1.5 * min(upright.size), _deepest(upright))
-    if gray.size != (image_size, image_size):
+    return _square(gray, reading), facts
+
+
+def _square(gray: Image.Image, reading: Reading) -> np.ndarray:
+    size, (width, height) = reading.image_size, gray.size
+    target = (size, size)
+    if reading.fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        gray = gray.crop((left, top, left + side, top + side))
+    elif reading.fit == "pad":
+        shrunk = max(1, round(size * min(width, height) / max(width, height)))
+        target = (size, shrunk) if width >= height else (shrunk, size)
+    if gray.size != target:
         # Pillow's filters widen with the reduction, so that this is antialiased
-        gray = gray.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(gray, np.uint8), facts
+        gray = gray.resize(target, Image.Resampling.BILINEAR)
+    pixels = np.asarray(gray, np.uint8)
+    missing = [size - side for side in pixels.shape]
+    # the reflection of a surface is more of it, which a bar of one gray is not
+    return np.pad(pixels, [(n // 2, n - n // 2) for n in missing], "symmetric") if any(missing) else pixels
 
 
 def _coloured(image: Image.Image) -> bool:

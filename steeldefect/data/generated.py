@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from steeldefect.data.layouts import IMAGE_SUFFIXES, LABELS_NOTE, SPLIT_NOTE
 from steeldefect.data.resize import resize
-from steeldefect.data.sources import IMAGE_SUFFIXES, LABELS_NOTE, SPLIT_NOTE, ImageSet, load_dataset
+from steeldefect.data.sources import ImageSet, load_dataset
 from steeldefect.runs.errors import require
 from steeldefect.runs.store import read_json
 

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from steeldefect.data.decode import DECODE_RECIPE
-from steeldefect.data.sources import NEU_SIZE
+from steeldefect.data.decode import DECODE_RECIPE, FITS, Reading
+from steeldefect.data.layouts import NEU_SIZE
 from steeldefect.runs.errors import UserError
 
 PREFIX = "steeldefect."  # of the keys in ONNX metadata
 SCHEMA = 1
 STEPS = (
     "first frame, upright by its EXIF orientation, gray (transparency over white, 16 bits by their full range)",
-    "resized to image_size x image_size by Pillow's bilinear filter, uint8",
+    "made square as fit says (stretch; crop: the middle; pad: by reflection), image_size by Pillow's bilinear filter, uint8",
     "in the model: resized to network_size by antialiased bilinear weights (exact sums), rounded to whole levels",
     "in the model: x / 127.5 - 1, the one channel repeated where the network has three",
 )
@@ -35,11 +35,12 @@ class Card:
         """Side of the uint8 images that the model takes."""
         return int(self.preprocessing["image_size"])
 
-    @property
-    def bits(self) -> int | None:
-        """How many of their 16 bits the camera's files fill; None: all."""
+    def reading(self, max_pixels: int) -> Reading:
+        """How a file becomes what the model takes."""
         bits = self.preprocessing.get("bits")
-        return None if bits is None else int(bits)
+        return Reading(
+            self.image_size, max_pixels, None if bits is None else int(bits), self.preprocessing.get("fit", FITS[0])
+        )
 
     def plain(self) -> dict[str, Any]:
         return asdict(self) | {"labels": list(self.labels)}
@@ -65,8 +66,10 @@ def card_of_record(record: Mapping[str, Any]) -> Card:
         "decode_recipe": DECODE_RECIPE,
         "steps": list(STEPS),
     }
-    if config["dataset"].get("bits") is not None:
-        preprocessing["bits"] = config["dataset"]["bits"]
+    # left out where nothing was said, as in files that were written before these keys were there
+    preprocessing |= {
+        key: value for key in ("bits", "fit") if (value := config["dataset"].get(key)) not in (None, FITS[0])
+    }
     return Card(tuple(record["classes"]), preprocessing, dict(config["classifier"]), provenance)
 
 

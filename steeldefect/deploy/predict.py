@@ -19,8 +19,8 @@ from PIL import UnidentifiedImageError
 from rich.console import Console
 from rich.table import Table
 
-from steeldefect.data.decode import decode
-from steeldefect.data.sources import IMAGE_SUFFIXES, natural_key
+from steeldefect.data.decode import Reading, decode
+from steeldefect.data.layouts import IMAGE_SUFFIXES, natural_key
 from steeldefect.deploy.backends import TorchModel, load_model
 from steeldefect.deploy.card import Card
 from steeldefect.runs.errors import UserError, nearest, require
@@ -66,14 +66,12 @@ def find_images(pattern: Any) -> tuple[list[Path], Path]:
 Batch = tuple[list[Path], np.ndarray]
 
 
-def batches(
-    files: Sequence[Path], size: int, batch: int, max_pixels: int, bits: int | None, bad: list[Unreadable]
-) -> Iterator[Batch]:
+def batches(files: Sequence[Path], reading: Reading, batch: int, bad: list[Unreadable]) -> Iterator[Batch]:
     """(files, uint8 `(n, size, size)`) as the data layer decodes them; what cannot be read is added to `bad`."""
 
     def read(path: Path) -> np.ndarray | str:
         try:
-            return decode(path, size, max_pixels, bits)
+            return decode(path, reading)
         except UnidentifiedImageError:
             return "not an image"
         # damaged files make Pillow's readers raise nearly anything
@@ -154,7 +152,7 @@ def predict(options: DictConfig) -> int:
     files, root = find_images(options.images)
     found: list[Prediction] = []
     bad: list[Unreadable] = []
-    for part, images in batches(files, model.card.image_size, batch, options.max_pixels, model.card.bits, bad):
+    for part, images in batches(files, model.card.reading(options.max_pixels), batch, bad):
         results = predictions(model.card, part, model.probabilities(images))
         found += results
         if overlay is not None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from steeldefect.data.layouts import natural_key
 from steeldefect.data.pictures import first_of_each
-from steeldefect.data.sources import load_dataset, natural_key
+from steeldefect.data.sources import load_dataset
 from steeldefect.report.collect import Record
 
 COLUMNS = 8

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from steeldefect.data import sources
-from steeldefect.data.decode import decode
+from steeldefect.data.decode import Reading, decode
 from steeldefect.data.sources import load_dataset
 from steeldefect.runs.errors import UserError
 from tests.data.test_sources import config, picture, save, two_classes
@@ -43,23 +43,23 @@ def formats(folder: Path) -> dict[str, Path]:
 
 def test_pixel_formats_all_give_the_same_gray(tmp_path):
     for name, path in formats(tmp_path).items():
-        assert np.abs(decode(path, 16).astype(int) - GRAY).max() <= 1, name
+        assert np.abs(decode(path, Reading(16)).astype(int) - GRAY).max() <= 1, name
 
 
 def test_wide_values_without_a_usual_full_scale_are_stretched(tmp_path):
     values = np.linspace(-5, 900_000, 256, dtype=np.float32).reshape(16, 16)
     Image.fromarray(values).save(tmp_path / "x.tif")
-    assert np.abs(decode(tmp_path / "x.tif", 16).astype(int) - GRAY).max() <= 1
+    assert np.abs(decode(tmp_path / "x.tif", Reading(16)).astype(int) - GRAY).max() <= 1
     values[3, 3] = np.nan
     Image.fromarray(values).save(tmp_path / "x.tif")
     with pytest.raises(ValueError, match="not finite"):
-        decode(tmp_path / "x.tif", 16)
+        decode(tmp_path / "x.tif", Reading(16))
 
 
 def test_transparent_pixels_are_white_whatever_hides_there(tmp_path):
     alpha = np.where(np.arange(16) < 8, 255, 0).astype(np.uint8)
     Image.fromarray(np.dstack([RGB, np.tile(alpha, (16, 1))])).save(tmp_path / "x.png")
-    found = decode(tmp_path / "x.png", 16)
+    found = decode(tmp_path / "x.png", Reading(16))
     assert np.array_equal(found[:, :8], GRAY[:, :8]) and (found[:, 8:] == 255).all()
 
 
@@ -67,21 +67,21 @@ def test_exif_orientation_is_applied_and_a_damaged_block_is_not_fatal(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(GRAY).save(tmp_path / "x.jpg", exif=exif, quality=100)
-    assert np.abs(decode(tmp_path / "x.jpg", 16).astype(int) - np.rot90(GRAY, -1)).max() <= 2
+    assert np.abs(decode(tmp_path / "x.jpg", Reading(16)).astype(int) - np.rot90(GRAY, -1)).max() <= 2
     Image.fromarray(GRAY).save(tmp_path / "y.jpg", exif=b"Exif\0\0broken", quality=100)
-    assert np.abs(decode(tmp_path / "y.jpg", 16).astype(int) - GRAY).max() <= 2
+    assert np.abs(decode(tmp_path / "y.jpg", Reading(16)).astype(int) - GRAY).max() <= 2
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "gif"])
 def test_first_frame_of_an_animation(tmp_path, ending):
     frames = [Image.fromarray(frame) for frame in (GRAY, 255 - GRAY)]
     frames[0].save(tmp_path / f"x.{ending}", save_all=True, append_images=frames[1:])
-    assert np.array_equal(decode(tmp_path / f"x.{ending}", 16), GRAY)
+    assert np.array_equal(decode(tmp_path / f"x.{ending}", Reading(16)), GRAY)
 
 
 def test_reduction_is_antialiased(tmp_path):
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
-    assert np.abs(decode(save(tmp_path / "stripes.png", stripes), 8).astype(int) - 127).max() <= 6
+    assert np.abs(decode(save(tmp_path / "stripes.png", stripes), Reading(8)).astype(int) - 127).max() <= 6
 
 
 @pytest.fixture
@@ -188,3 +188,32 @@ def test_colour_and_shape_that_are_lost_are_told(tmp_path, caplog):
     count = len(load_dataset(config("image_folder", root, image_size=16), tmp_path / "cache").names)
     assert f"1 of {count} images are in colour" in caplog.text
     assert f"1 of {count} images have one side more than half longer" in caplog.text
+
+
+def test_a_strip_is_stretched_cropped_or_padded_by_its_reflection(tmp_path):
+    """A ramp of 4 x 12: what is left of it, in the middle, whole and squeezed, or whole and mirrored above and below."""
+    strip = np.tile(np.arange(12, dtype=np.uint8) * 20, (4, 1)) + np.arange(4, dtype=np.uint8)[:, None]
+    path = save(tmp_path / "strip.png", strip)
+    assert np.array_equal(decode(path, Reading(4, fit="crop")), strip[:, 4:8])
+    padded = decode(path, Reading(12, fit="pad"))
+    assert np.array_equal(padded[4:8], strip) and np.array_equal(padded[:4], strip[::-1])
+    assert np.array_equal(padded[8:], strip[::-1])
+    assert np.array_equal(decode(save(tmp_path / "tall.png", strip.T), Reading(12, fit="pad")), padded.T)
+    stretched = decode(path, Reading(12))
+    # bilinear filters of the longer side alone would not change it
+    assert np.abs(np.diff(stretched[:, ::11].astype(int), axis=0)).max() <= 1 and stretched[0, 11] == strip[0, 11]
+    assert decode(save(tmp_path / "line.png", np.zeros((1, 300), np.uint8)), Reading(8, fit="pad")).shape == (8, 8)
+
+
+def test_the_way_of_fitting_is_part_of_what_the_images_are(tmp_path, caplog):
+    root = two_classes(tmp_path / "data")
+    save(root / "bad" / "strip.png", np.zeros((10, 60), np.uint8))
+    given, cache = config("image_folder", root, image_size=16), tmp_path / "cache"
+    stretched = load_dataset(given, cache)
+    assert "dataset.fit=crop or pad" in caplog.text
+    assert load_dataset(given | {"fit": "stretch"}, cache).content == stretched.content
+    caplog.clear()
+    assert len({load_dataset(given | {"fit": fit}, cache).content for fit in ("stretch", "crop", "pad")}) == 3
+    assert caplog.text.count("squeezed") == 1
+    with pytest.raises(UserError, match=r"dataset\.fit=cropp: did you mean 'crop'"):
+        load_dataset(given | {"fit": "cropp"}, cache)

@@ -7,7 +7,7 @@ import pytest
 from steeldefect.data.audit_trials import Cut, cut_plates, growth_trials, pairs_of, recall_trial, shot_again
 from steeldefect.data.candidates import across, within
 from steeldefect.data.correlation import ncc, normalised, overlapping
-from steeldefect.data.decode import decode
+from steeldefect.data.decode import Reading, decode
 from steeldefect.data.inspection import seen_as
 from steeldefect.data.overlaps import (
     Overlaps,
@@ -202,7 +202,7 @@ def test_bad_settings_name_their_key(block: dict[str, object], message: str) -> 
 
 def test_neu_copies_and_crops(neu_dir: Path) -> None:
     numbers = range(95, 111)
-    images = np.stack([decode(neu_dir / f"patches_{k}.jpg", 200) for k in numbers])
+    images = np.stack([decode(neu_dir / f"patches_{k}.jpg", Reading(200)) for k in numbers])
     found = find_overlaps(images, np.zeros(len(numbers), np.int64), SETTINGS)
     by_number = {(numbers[one.a], numbers[one.b]): one for one in found.findings}
     copy = by_number[101, 105]

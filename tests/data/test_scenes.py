@@ -11,10 +11,11 @@ from PIL import Image
 
 from steeldefect.data.audit import SUMMARY, Audit, audit, summary_rows, write_audit
 from steeldefect.data.known import known_sets, match, pack, thumbnails, unpack
+from steeldefect.data.layouts import NEU_CLASSES, natural_key
 from steeldefect.data.overlaps import Settings, canonical_scenes
 from steeldefect.data.rendered import render
 from steeldefect.data.scenes import PAIRS, SCENES, SceneTable, overlapping_share, scenes_for
-from steeldefect.data.sources import NEU_CLASSES, ImageSet, load_dataset, natural_key
+from steeldefect.data.sources import ImageSet, load_dataset
 from steeldefect.report.audit_figures import gallery, histogram
 from steeldefect.runs.errors import UserError
 from tests.conftest import ROOT

@@ -11,8 +11,9 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from steeldefect.data import sources
-from steeldefect.data.sources import NEU_CLASSES, NEU_SPELLINGS, load_dataset, natural_key
+from steeldefect.data import layouts
+from steeldefect.data.layouts import NEU_CLASSES, NEU_SPELLINGS, natural_key
+from steeldefect.data.sources import load_dataset
 from steeldefect.runs.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
@@ -136,7 +137,7 @@ def test_neu_root_from_environment_else_beside_the_repository_else_an_error(tmp_
     with pytest.raises(UserError, match=r"STEELDEFECT_NEU_DIR=.*gone: no such folder"):
         load_dataset(config("neu_cls", None), tmp_path / "cache")
     monkeypatch.delenv("STEELDEFECT_NEU_DIR")
-    monkeypatch.setattr(sources, "__file__", str(tmp_path / "repository" / "steeldefect" / "data" / "sources.py"))
+    monkeypatch.setattr(layouts, "__file__", str(tmp_path / "repository" / "steeldefect" / "data" / "layouts.py"))
     with pytest.raises(UserError, match=r"dataset\.root=null.*STEELDEFECT_NEU_DIR.*dataset=rendered"):
         load_dataset(config("neu_cls", None), tmp_path / "cache")
     shutil.copytree(elsewhere, tmp_path / "shared" / "data" / "neu-cls")

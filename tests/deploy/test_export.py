@@ -11,9 +11,10 @@ import torch
 
 from steeldefect.classify.backbones import build_classifier
 from steeldefect.classify.training import train_cell
+from steeldefect.data.decode import Reading
 from steeldefect.data.resize import resize
 from steeldefect.deploy.backends import load_model
-from steeldefect.deploy.card import Card
+from steeldefect.deploy.card import Card, card_of, card_of_record
 from steeldefect.deploy.export import Deployed, _onnx_writer, check, find_cell, weights_of
 from steeldefect.deploy.rerun import GROUPS, cell_command
 from steeldefect.deploy.sample import sample
@@ -139,3 +140,12 @@ def test_a_cell_without_weights_names_the_command_that_makes_them(tmp_path: Path
     assert weights_of(store, record, command).is_file()
     again = find_cell(store, identifier)
     assert again["metrics"] == record["metrics"] and again["config"]["keep_weights"]
+
+
+def test_a_card_says_how_a_file_becomes_what_the_model_takes(exported: Exported) -> None:
+    plain = card_of_record(exported.record)
+    assert plain.reading(9) == Reading(32, 9) and "fit" not in plain.preprocessing
+    config = exported.record["config"]
+    changed = config | {"dataset": config["dataset"] | {"fit": "pad", "bits": 12}}
+    card = card_of_record(exported.record | {"config": changed})
+    assert card_of(card.plain(), "model.onnx").reading(9) == Reading(32, 9, 12, "pad")

@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from steeldefect.data.decode import decode
+from steeldefect.data.decode import Reading, decode
 from steeldefect.deploy import predict as predicting
 from steeldefect.deploy.backends import load_model
 from steeldefect.deploy.gradcam import gradcam
@@ -60,7 +60,7 @@ def test_without_torch_a_folder_is_classified_and_the_damaged_file_reported(expo
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert len(rows) == 10 and {row["file"] for row in rows} >= {str(folder / "turned.jpg")}
     model = load_model(exported.torch)
-    images = np.stack([decode(Path(row["file"]), 32) for row in rows])
+    images = np.stack([decode(Path(row["file"]), Reading(32)) for row in rows])
     expected = model.probabilities(images)
     found = np.array([[float(row[f"p_{name}"]) for name in model.card.labels] for row in rows])
     assert np.abs(found - expected).max() < 1e-4
