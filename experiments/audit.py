@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     block = dict(config["audit"])
     threads = block.pop("threads") or os.cpu_count() or 1
     settings = Settings.of(block)
-    images = load_dataset(config["dataset"], Path(config["artifacts"]) / "cache")
+    images = load_dataset(config["dataset"], Path(config["artifacts"]) / "cache", whole=True)
     identity = {"stage": "audit", "recipe": OVERLAP_RECIPE, "dataset": images.content, "audit": block}
     store = Store(config["artifacts"])
     with store.write("scenes", identity) as work:

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,9 +51,10 @@ class ImageSet:
     parts: tuple[str, ...] | None = None
 
 
-def load_dataset(dataset: Mapping[str, Any], cache: Path, group: str = "dataset") -> ImageSet:
+def load_dataset(dataset: Mapping[str, Any], cache: Path, group: str = "dataset", whole: bool = False) -> ImageSet:
     """The config group `group` as arrays, sorted by class and natural order of the name.
 
+    `whole`: with nothing cut off and nothing mirrored in, whatever `fit` says: what surfaces are compared in.
     Decoded arrays are kept as `<cache>/<content>.npy`. UserError names the key, folder or files that are at fault.
     """
     name = dataset["name"]
@@ -67,7 +68,8 @@ def load_dataset(dataset: Mapping[str, Any], cache: Path, group: str = "dataset"
         classes, sources = find_classes(root, f"{group}.root")
     else:
         raise UserError(f"dataset.name={name}: {nearest(name, ('neu_cls', 'image_folder', 'rendered'))}")
-    reading = _reading(dataset, NEU_SIZE if name == "neu_cls" else None)
+    asked = _reading(dataset, NEU_SIZE if name == "neu_cls" else None)
+    reading = replace(asked, fit=FITS[0]) if whole else asked
     hashes = _each(lambda source: file_sha256(source.path), sources, root)
     names, sources, hashes = unique_names(sources, hashes, root)
     order = sorted(range(len(names)), key=lambda k: (sources[k].class_name, natural_key(names[k])))
@@ -76,7 +78,7 @@ def load_dataset(dataset: Mapping[str, Any], cache: Path, group: str = "dataset"
     content = digest({"files": files, **reading.content})
     shape = (len(sources), reading.image_size, reading.image_size)
     images, table = cached(cache, content, shape, lambda path: _decode_all(path, sources, root, reading))
-    _tell(root, table, reading)
+    _tell(root, table, asked)
     labels = np.array([classes.index(source.class_name) for source in sources], np.int64)
     found = [source.part for source in sources]
     parts = tuple(part for part in found if part is not None) if None not in found else None

@@ -14,6 +14,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from steeldefect.data.decode import FITS
 from steeldefect.data.generated import load_generated
 from steeldefect.data.scenes import SceneTable, overlapping, overlapping_share, scenes_for
 from steeldefect.data.sources import ImageSet, load_dataset
@@ -270,8 +271,11 @@ def _frozen(part: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 @functools.lru_cache(maxsize=2)
 def _data(dataset: tuple[tuple[str, Any], ...], root: Path) -> tuple[ImageSet, SceneTable | None]:
     """Kept between the cells of a sweep that run in one process."""
-    images = load_dataset(dict(dataset), root / "cache")
-    return images, scenes_for(images, dict(dataset), root)
+    given, cache = dict(dataset), root / "cache"
+    images = load_dataset(given, cache)
+    # an image's own reflections say nothing of another, and what is cut off may show the same surface
+    whole = images if given.get("fit", FITS[0]) == FITS[0] else load_dataset(given, cache, whole=True)
+    return images, scenes_for(whole, given, root)
 
 
 def _write_split(context: Context, identity: dict[str, Any]) -> None:

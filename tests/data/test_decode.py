@@ -215,5 +215,6 @@ def test_the_way_of_fitting_is_part_of_what_the_images_are(tmp_path, caplog):
     caplog.clear()
     assert len({load_dataset(given | {"fit": fit}, cache).content for fit in ("stretch", "crop", "pad")}) == 3
     assert caplog.text.count("squeezed") == 1
+    assert load_dataset(given | {"fit": "pad"}, cache, whole=True).content == stretched.content
     with pytest.raises(UserError, match=r"dataset\.fit=cropp: did you mean 'crop'"):
         load_dataset(given | {"fit": "cropp"}, cache)
