@@ -39,9 +39,10 @@ def main(cfg: DictConfig) -> None:
     from steeldefect.report.generators import STUDIES, collect_generators, write_generators
     from steeldefect.report.inflation import STUDY, write_inflation
     from steeldefect.report.terminal import show
-    from steeldefect.report.write import Grid, declared, write_report
+    from steeldefect.report.write import DIFFERENCES, Grid, declared, write_report
 
     require(cfg.metric in TESTED, lambda: f"metric={cfg.metric}: {nearest(str(cfg.metric), TESTED)}")
+    require(cfg.figures in (True, False, DIFFERENCES), lambda: f"figures={cfg.figures}: true, false or {DIFFERENCES}")
     sources, output = folders(cfg.source), Path(cfg.output)
     where = OmegaConf.to_container(cfg.where) if cfg.where else None
     if cfg.study in STUDIES:
@@ -72,7 +73,7 @@ def main(cfg: DictConfig) -> None:
         show(table.rich())
     for line in report.skipped:
         log.warning("left out: %s", line)
-    log.info("report: %s%s", output / "report.md", f" and {output / 'page.html'}" if cfg.figures else "")
+    log.info("report: %s%s", output / "report.md", f" and {output / 'page.html'}" if cfg.figures is True else "")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from steeldefect.report.arms import Arms, Missing
+from steeldefect.report.contrasts import FEWEST, Contrast, ContrastTable
+from steeldefect.report.statistics import Estimate
 from steeldefect.report.tables import TITLES
 
 # Okabe and Ito's colours, told apart by colour-blind readers; a marker each for print without colour
@@ -58,6 +60,45 @@ def share_figure(arms: Arms, path: Path) -> bool:
         figure.legend(handles, labels, loc="outside right center", frameon=False)
         save(figure, path)
     return True
+
+
+def differences_figure(table: ContrastTable, path: Path) -> bool:
+    """Every difference of a group with its interval, a panel a classifier; False: none has a figure."""
+    found = [one for one in table.listed if isinstance(one.found, Estimate)]
+    if not found:
+        return False
+    classifiers = sorted({one.classifier for one in found})
+    rows = list(dict.fromkeys(f"{one.mix} - {one.arm}" for one in found))
+    # wide intervals of few runs end at the edge, so that the differences can be told apart
+    reach = 1.25 * max(abs(100 * one.found.mean) for one in found if isinstance(one.found, Estimate)) + 5
+    with matplotlib.rc_context(STYLE):
+        size = (4.4 * len(classifiers) + 0.4, 0.3 * len(rows) + 1.2)
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(1, len(classifiers), squeeze=False, sharey=True)[0]
+        panels[0].set_yticks(range(len(rows)), rows)
+        panels[0].invert_yaxis()
+        for panel, classifier in zip(panels, classifiers, strict=True):
+            panel.axvline(0, color="black", linewidth=0.8)
+            for one in (one for one in found if one.classifier == classifier):
+                _difference(panel, rows.index(f"{one.mix} - {one.arm}"), one)
+            panel.set_xlim(-reach, reach)
+            panel.set_title(classifier)
+            panel.set_xlabel(f"difference in {TITLES[table.metric]}, points")
+        save(figure, path)
+    return True
+
+
+def _difference(panel: Axes, at: int, one: Contrast) -> None:
+    """Hollow where nothing is said of so few pairs."""
+    assert isinstance(one.found, Estimate)
+    low, high = (one.found.mean if end is None else end for end in (one.found.low, one.found.high))
+    mean, bars = 100 * one.found.mean, 100 * np.array([[one.found.mean - low], [high - one.found.mean]])
+    colour = COLOURS[1] if one.primary else COLOURS[0]
+    hollow = "white" if one.found.n_runs < FEWEST else colour
+    panel.errorbar(mean, at, xerr=bars, fmt="o", color=colour, markerfacecolor=hollow, capsize=2.5, markersize=5)
+    panel.annotate(
+        f"n={one.found.n_runs}", (1.01, at), xycoords=("axes fraction", "data"), va="center", fontsize=7, color="gray"
+    )
 
 
 def drawn_shares(arms: Arms) -> dict[str, float]:

@@ -12,7 +12,14 @@ from steeldefect.report.collect import Collection, write_committed
 from steeldefect.report.contrasts import COLUMNS, ContrastTable, Declared, contrast_tables, expected
 from steeldefect.report.contrasts import NOTE as CONTRASTS_NOTE
 from steeldefect.report.controls import controls_tables
-from steeldefect.report.figures import confusion_figure, gan_curves, samples_figure, share_figure, synthetic_beside_real
+from steeldefect.report.figures import (
+    confusion_figure,
+    differences_figure,
+    gan_curves,
+    samples_figure,
+    share_figure,
+    synthetic_beside_real,
+)
 from steeldefect.report.low_data import (
     EXCHANGE,
     ExchangeTable,
@@ -39,6 +46,9 @@ different runs overlap. *not trained*: final training accuracy under 90 % (not a
 wrong); enters no mean and no difference. *missing*: in the grid, but no cell. AP (paper) = (precision + recall) / 2, the
 paper's measure, not average precision. The paper's figures are as printed.
 """
+
+
+DIFFERENCES = "differences"
 
 
 @dataclass
@@ -83,11 +93,12 @@ def write_report(
     artifacts: Path,
     study: str | None = None,
     where: Mapping[str, Any] | None = None,
-    figures: bool = True,
+    figures: bool | str = True,
     costs: Path | None = None,
 ) -> Report:
     """Writes report.md, tables, summary.csv, figures, page.html, records.jsonl and predictions.csv; with `study` README.md.
 
+    figures: all of them, none, or `DIFFERENCES` alone (and no page.html).
     `artifacts` is where banks and histories are looked for, `costs` the file of experiments/cost.py. The bytes follow
     from the records alone (figures: and from what of these two is at hand).
     """
@@ -114,19 +125,20 @@ def write_report(
         contrasts = [table for table in report.contrasts if table.group == arms.group]
         shown = by_group[arms.group] = [*own3, *own2, *controls, *contrasts]
         sections += [f"## {arms.group.title}\n", *(f"### {table.title}\n\n{table.markdown()}\n" for table in shown)]
-        sections += _figures(arms, grid, output, artifacts) if figures else []
+        sections += _differences(contrasts, output, report.metric) if figures else []
+        sections += _figures(arms, grid, output, artifacts) if figures is True else []
     costs_of_updates = schedules_tables(tables)
     report.controls += costs_of_updates
     sections += [f"## {table.title}\n\n{table.heading}\n\n{table.markdown()}\n" for table in costs_of_updates]
-    sections += _low_data(tables, grid, output, report, figures)
+    sections += _low_data(tables, grid, output, report, figures is True)
     sections += [f"## How to read the differences\n\n{CONTRASTS_NOTE}"]
-    sections += [_gan_section(collection, output, artifacts)] if figures else []
+    sections += [_gan_section(collection, output, artifacts)] if figures is True else []
     sections.append(provenance(collection))
     _write_tables(report, output)
     (output / "summary.csv").write_text(to_csv(SUMMARY, summary(study or "all", tables)))
     (output / "report.md").write_text("\n".join([*sections, cells_table(collection)]))
     write_committed(collection, output)
-    if figures:
+    if figures is True:
         write_page(
             output,
             artifacts,
@@ -196,6 +208,18 @@ def _tables(arms: Arms, grid: Grid) -> tuple[list[Table], list[Table]]:
     classifiers += [name for name in arms.classifiers if name not in classifiers]
     three = [table3(arms, classifiers, grid.table3_mixes, metric) for metric in reversed(arms.metrics)]
     return three, [table2(arms, mixes)]
+
+
+def _differences(contrasts: Sequence[ContrastTable], output: Path, metric: str) -> list[str]:
+    words = (
+        "Differences with their 95 % intervals, cut off at the edge; orange: primary; hollow: too few pairs to judge"
+    )
+    tested = [table for table in contrasts if table.metric == metric]
+    return [
+        _image(words, f"differences-{table.group.slug}")
+        for table in tested
+        if differences_figure(table, output / "figures" / f"differences-{table.group.slug}")
+    ]
 
 
 def _figures(arms: Arms, grid: Grid, output: Path, artifacts: Path) -> list[str]:

@@ -10,9 +10,18 @@ from PIL import Image
 from steeldefect.report import galleries
 from steeldefect.report.arms import Arms, groups
 from steeldefect.report.collect import collect
-from steeldefect.report.figures import _share_line, gan_curves, samples_figure, synthetic_beside_real
-from steeldefect.report.write import write_report
+from steeldefect.report.contrasts import FEWEST, ContrastTable, contrast
+from steeldefect.report.figures import (
+    _difference,
+    _share_line,
+    differences_figure,
+    gan_curves,
+    samples_figure,
+    synthetic_beside_real,
+)
+from steeldefect.report.write import DIFFERENCES, write_report
 from tests.report.make_fixture import CLASSES, FIXTURE, GRID
+from tests.report.test_report import GROUP
 
 
 def images(seed: int, size: int) -> np.ndarray:
@@ -44,6 +53,28 @@ def test_a_share_without_a_figure_leaves_a_gap_in_the_line():
     _share_line(panel, Arms(replace(collection, records=kept), group), classifier, "accuracy", shares, 0.0, 0)
     y = panel.get_lines()[0].get_ydata()
     assert np.isnan(y).tolist() == [False, True, False]
+
+
+def test_a_difference_is_drawn_with_its_interval_and_hollow_where_pairs_are_few():
+    arms = Arms(collect(FIXTURE), GROUP)
+    one = contrast(arms, "mobilenet_v2", "org20", "org100", "accuracy")
+    assert one.found.n_runs < FEWEST
+    for number, n_runs in enumerate((one.found.n_runs, FEWEST)):
+        panel = Figure().subplots()
+        _difference(panel, 3, replace(one, found=replace(one.found, n_runs=n_runs)))
+        point, (ends,) = panel.get_lines()[0], panel.collections
+        assert point.get_xdata() == pytest.approx(100 * one.found.mean) and point.get_ydata() == 3
+        assert ends.get_segments()[0][:, 0] == pytest.approx([100 * one.found.low, 100 * one.found.high])
+        assert (point.get_markerfacecolor() == "white") == (number == 0)
+
+
+def test_differences_alone_are_drawn_where_asked_for(tmp_path):
+    write_report(collect(FIXTURE), tmp_path, GRID, tmp_path / "artifacts", "table3", figures=DIFFERENCES)
+    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert drawn == {f"differences-{GROUP.slug}"} and not (tmp_path / "page.html").exists()
+    assert f"(figures/differences-{GROUP.slug}.svg)" in (tmp_path / "report.md").read_text()
+    none = ContrastTable(GROUP, "accuracy", ())
+    assert not differences_figure(none, tmp_path / "none")
 
 
 def test_sheets_show_every_image(tmp_path):
