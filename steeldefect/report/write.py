@@ -102,30 +102,16 @@ def write_report(
     `artifacts` is where banks and histories are looked for, `costs` the file of experiments/cost.py. The bytes follow
     from the records alone (figures: and from what of these two is at hand).
     """
-    records = study_records(collection.records, where or {})
-    tested = {record["id"]: collection.tested[record["id"]] for record in records if record["id"] in collection.tested}
-    collection = Collection(records, tested, collection.skipped)
-    if not collection.records:
-        raise UserError(f"no record is left: where={dict(where or {})}, and replicates from 102 up are for development")
+    collection = _of_study(collection, where or {})
     tables = [Arms(collection, group, grid.replicates, grid.metric) for group in groups(collection.records)]
     (output / "figures").mkdir(parents=True, exist_ok=True)
     report = Report(skipped=collection.skipped, metric=grid.metric)
-    # cells on all real images are there to be compared with; their own questions belong to other studies
-    about = [arms for arms in tables if study != "low_data" or arms.group.real_per_class is not None] or tables
-    report.contrasts = contrast_tables(about, grid.arms)
-    by_group: dict[Group, list[Shown]] = {}
+    by_group = _fill(report, tables, grid, study)
     sections = [f"# Report{f': {study}' if study else ''}\n\n{NOTE}"]
     for arms in tables:
-        own3, own2 = _tables(arms, grid)
-        mixes = expected(tables, arms.group, grid.arms).mixes if arms in about else ()
-        controls = _controls(arms, grid, study, mixes)
-        report.table3 += own3
-        report.table2 += own2
-        report.controls += controls
-        contrasts = [table for table in report.contrasts if table.group == arms.group]
-        shown = by_group[arms.group] = [*own3, *own2, *controls, *contrasts]
+        shown = by_group[arms.group]
         sections += [f"## {arms.group.title}\n", *(f"### {table.title}\n\n{table.markdown()}\n" for table in shown)]
-        sections += _differences(contrasts, output, report.metric) if figures else []
+        sections += _differences(shown, output, report.metric) if figures else []
         sections += _figures(arms, grid, output, artifacts) if figures is True else []
     costs_of_updates = schedules_tables(tables)
     report.controls += costs_of_updates
@@ -153,6 +139,32 @@ def write_report(
     if study:
         readme(study, collection, tables, report.shown(study), output / "README.md")
     return report
+
+
+def _of_study(collection: Collection, where: Mapping[str, Any]) -> Collection:
+    records = study_records(collection.records, where)
+    if not records:
+        raise UserError(f"no record is left: where={dict(where)}, and replicates from 102 up are for development")
+    tested = {record["id"]: collection.tested[record["id"]] for record in records if record["id"] in collection.tested}
+    return Collection(records, tested, collection.skipped)
+
+
+def _fill(report: Report, tables: Sequence[Arms], grid: Grid, study: str | None) -> dict[Group, list[Shown]]:
+    """The tables that have a group each, into the report; by group, all of them."""
+    # cells on all real images are there to be compared with; their own questions belong to other studies
+    about = [arms for arms in tables if study != "low_data" or arms.group.real_per_class is not None] or tables
+    report.contrasts = contrast_tables(about, grid.arms)
+    by_group: dict[Group, list[Shown]] = {}
+    for arms in tables:
+        three, two = _tables(arms, grid)
+        mixes = expected(tables, arms.group, grid.arms).mixes if arms in about else ()
+        controls = _controls(arms, grid, study, mixes)
+        report.table3 += three
+        report.table2 += two
+        report.controls += controls
+        contrasts = [table for table in report.contrasts if table.group == arms.group]
+        by_group[arms.group] = [*three, *two, *controls, *contrasts]
+    return by_group
 
 
 def _write_tables(report: Report, output: Path) -> None:
@@ -210,11 +222,11 @@ def _tables(arms: Arms, grid: Grid) -> tuple[list[Table], list[Table]]:
     return three, [table2(arms, mixes)]
 
 
-def _differences(contrasts: Sequence[ContrastTable], output: Path, metric: str) -> list[str]:
+def _differences(shown: Sequence[Shown], output: Path, metric: str) -> list[str]:
     words = (
         "Differences with their 95 % intervals, cut off at the edge; orange: primary; hollow: too few pairs to judge"
     )
-    tested = [table for table in contrasts if table.metric == metric]
+    tested = [table for table in shown if isinstance(table, ContrastTable) and table.metric == metric]
     return [
         _image(words, f"differences-{table.group.slug}")
         for table in tested
