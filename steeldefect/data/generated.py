@@ -52,24 +52,34 @@ def export_training(images: ImageSet, chosen: np.ndarray, note: Mapping[str, Any
     partial.replace(target)
 
 
-def load_generated(gan: Mapping[str, Any], real: ImageSet, note: Mapping[str, Any], cache: Path) -> ImageSet:
+def load_generated(
+    gan: Mapping[str, Any], dataset: Mapping[str, Any], real: ImageSet, note: Mapping[str, Any], cache: Path
+) -> ImageSet:
     """The images under `gan.root`, refused unless they were made from the training images that `note` names.
 
-    They are read as the real ones are (gray, at most their size), so that no step of the reading tells them apart.
+    They are read as the real ones of `dataset` are (gray, its `bits` and `fit`, at most their size), so that no step of the
+    reading tells them apart.
     Classes are those of `real`, in its order.
     """
     require(gan["root"] is not None, "gan.root=null: give the folder of the images; docs/your_own_generator.md")
     root = Path(str(gan["root"])).expanduser()
     _require_split(root, note)
     stamp = frozenset((str(path), path.lstat().st_mtime_ns, path.lstat().st_size) for path in root.glob("*/*"))
-    return replace(_loaded(root, stamp, real, cache), name=gan["name"])
+    side = min(real.images.shape[-1], _usual_side(root))
+    way = tuple(_way(dataset, root, side).items())
+    return replace(_loaded(way, stamp, real, cache), name=gan["name"])
+
+
+def _way(dataset: Mapping[str, Any], root: Path, side: int) -> dict[str, Any]:
+    as_real = {key: dataset[key] for key in ("bits", "fit", "max_pixels") if dataset.get(key) is not None}
+    return {"name": "image_folder", "root": root, "image_size": side} | as_real
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(root: Path, stamp: frozenset[Any], real: ImageSet, cache: Path) -> ImageSet:
+def _loaded(way: tuple[tuple[str, Any], ...], stamp: frozenset[Any], real: ImageSet, cache: Path) -> ImageSet:
     """Kept between the cells of a sweep that run in one process, for as long as no file changes (`stamp`)."""
-    side = min(real.images.shape[-1], _usual_side(root))
-    found = load_dataset({"name": "image_folder", "root": root, "image_size": side}, cache, "gan")
+    given = dict(way)
+    root, found = given["root"], load_dataset(given, cache, "gan")
     require(
         set(found.classes) == set(real.classes),
         f"gan.root={root}: holds {', '.join(found.classes)}; the classes of the data set are {', '.join(real.classes)}",
@@ -115,13 +125,17 @@ def _told(note: Mapping[str, Any]) -> str:
     return f"{note.get('made_by')} (split {note.get('split')}, real_per_class={note.get('real_per_class')})"
 
 
-def refuse_known(found: ImageSet, real: ImageSet, training: np.ndarray) -> None:
-    """`UserError` where real images that are not of `training` (indices) lie among the generated ones, byte for byte.
+def refuse_known(
+    gan: Mapping[str, Any], dataset: Mapping[str, Any], real: ImageSet, training: np.ndarray, cache: Path
+) -> None:
+    """`UserError` where real images that are not of `training` (indices) lie under `gan.root`, pixel for pixel.
 
-    Training images among them are warned of: the bank then holds what the originals hold.
+    Training images among them are warned of: the bank then holds what the originals hold. At the size of the real ones, since a
+    file that is one of theirs, or the export of one, decodes to the same pixels there.
     """
-    shown = resize(np.array(real.images), found.images.shape[-1]).numpy()
-    numbers = {_fingerprint(image): k for k, image in enumerate(shown)}
+    root = Path(str(gan["root"])).expanduser()
+    found = load_dataset(_way(dataset, root, real.images.shape[-1]), cache, "gan")
+    numbers = {_fingerprint(image): k for k, image in enumerate(real.images)}
     known = [k for k in (numbers.get(_fingerprint(image)) for image in found.images) if k is not None]
     held_out = sorted({real.names[k] for k in known} - {real.names[k] for k in training.tolist()})
     require(

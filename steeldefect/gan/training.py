@@ -127,7 +127,10 @@ def _counted(context: Context, generated: ImageSet) -> str:
     held = dict(zip(generated.classes, counts, strict=True))
     with context.store.write("gans", context.gan_identity) as work:
         if work is not None:
-            refuse_known(generated, context.images, context.real)
+            settings = context.settings
+            refuse_known(
+                settings["gan"], settings["dataset"], context.images, context.real, context.store.root / "cache"
+            )
             work.summary |= {"real": context.real_counts, "generated": held}
     listed = ", ".join(f"{name} {count}" for name, count in held.items())
     log.info("gan %s, made elsewhere: %s", context.gan_id, listed)

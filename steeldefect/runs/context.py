@@ -102,7 +102,7 @@ class Context:
         gan = self.settings["gan"]
         if not made_elsewhere(gan):
             return None
-        return load_generated(gan, self.images, self.split_note, self.store.root / "cache")
+        return load_generated(gan, self.settings["dataset"], self.images, self.split_note, self.store.root / "cache")
 
     @cached_property
     def gan_identity(self) -> dict[str, Any]:

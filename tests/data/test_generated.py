@@ -170,6 +170,32 @@ def test_held_out_images_among_the_generated_ones_are_refused_and_training_image
         run("train_gan", *folder(root))
 
 
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+def test_a_held_out_file_as_it_came_from_the_camera_is_found_whatever_its_shape(
+    composed: Compose, tmp_path: Path, fit: str
+) -> None:
+    """Strips of 40 x 24, read at 32: at the generated images' own 24 pixels they would look like nothing known."""
+    noise = np.random.default_rng(0)
+    for name in ("bad", "good", "ugly"):
+        for k in range(12):
+            (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise.integers(0, 256, (24, 40), dtype=np.uint8)).save(
+                tmp_path / "data" / name / f"{k}.png"
+            )
+    given = ["dataset=image_folder", f"dataset.root={tmp_path / 'data'}", "dataset.image_size=32", f"dataset.fit={fit}"]
+    given += ["split=random", "scale=smoke", "logger=csv"]
+    importlib.import_module("experiments.split").main.__wrapped__(composed("split", *given, "export=png"))
+    (note,) = (tmp_path / "artifacts" / "exports").glob("*/split.json")
+    root = generated(note.parent, tmp_path / "made", copies=1, size=24)
+    train = importlib.import_module("experiments.train_gan").main.__wrapped__
+    train(composed("train_gan", *given, *folder(root)))
+    context = prepare(composed("train_gan", *given))
+    held = context.images.names[context.split.test[0]]
+    shutil.copy(tmp_path / "data" / f"{held}.png", root / "good" / "new.png")
+    with pytest.raises(UserError, match=f"not for training here .{held}"):
+        train(composed("train_gan", *given, *folder(root)))
+
+
 def test_too_few_images_and_settings_that_do_not_fit_are_said(run: Run, tmp_path: Path) -> None:
     _, out = exported(run, tmp_path)
     root = generated(out, tmp_path / "made", copies=1)
