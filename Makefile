@@ -21,6 +21,10 @@ GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name)
 UNKNOWN := $(filter-out $(KNOWN) MAKE% -%,$(GIVEN))
 $(if $(strip $(UNKNOWN)),$(error no such variable: $(UNKNOWN); there are $(KNOWN)))
 
+METRICS := accuracy balanced_accuracy macro_f1
+$(if $(filter-out $(METRICS),$(METRIC)),$(error METRIC=$(METRIC): there are $(METRICS)))
+$(if $(and $(filter inflation,$(MAKECMDGOALS)),$(filter-out accuracy,$(METRIC))),$(error METRIC=$(METRIC): inflation is of accuracy))
+
 RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
 ABLATED = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) schedule=$(SCHEDULE) $(ARGS)
@@ -145,8 +149,8 @@ plan: $(STAMP) ## cells, cost and state of a study (STUDY=controls)
 		$(if $(SAID),sweep.classifier=[$(CLASSIFIERS)]) $(if $(MIXES),sweep.mix=[$(MIXES)]) \
 		$(if $(filter low_data,$(STUDY)),real_per_class=$(K)) $(if $(SOURCE),'source=[$(SOURCE)]') $(BASE)
 
-report: $(STAMP) ## tables and figures from the records there are
-	$(RUN)/report.py $(FROM) $(BASE)
+report: $(STAMP) ## tables and figures from the records there are; STUDY, METRIC, OUTPUT as for the studies
+	$(RUN)/report.py $(if $(filter-out file,$(origin STUDY)),study=$(STUDY) $(if $(OUTPUT),,'output=$${artifacts}/report/$(STUDY)')) $(if $(OUTPUT),'output=$(OUTPUT)') $(if $(METRIC),metric=$(METRIC)) $(FROM) $(BASE)
 
 status: $(STAMP) ## what is done, running, failed, the time left; with STUDY=controls what is missing of it
 	$(RUN)/status.py $(ARGS)

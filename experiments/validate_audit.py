@@ -45,7 +45,7 @@ def main(cfg: DictConfig) -> None:
             log.info("%s: %s", name, rows[-1])
         written("recall", "Rendered plates, whose overlaps are known", rows)
     if trials["sizes"]:
-        images = load_dataset(config["dataset"], Path(config["artifacts"]) / "cache")
+        images = load_dataset(config["dataset"], Path(config["artifacts"]) / "cache", whole=True)
         largest = max(trials["sizes"])
         require(
             largest <= len(images.names),

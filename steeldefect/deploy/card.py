@@ -12,7 +12,7 @@ from steeldefect.runs.errors import UserError
 PREFIX = "steeldefect."  # of the keys in ONNX metadata
 SCHEMA = 1
 STEPS = (
-    "first frame, upright by its EXIF orientation, gray (transparency over white, 16 bits by their full range)",
+    "first frame, upright by its EXIF orientation, gray (transparency over white, 16 bits by their full range or bits)",
     "made square as fit says (stretch; crop: the middle; pad: by reflection), image_size by Pillow's bilinear filter, uint8",
     "in the model: resized to network_size by antialiased bilinear weights (exact sums), rounded to whole levels",
     "in the model: x / 127.5 - 1, the one channel repeated where the network has three",

@@ -19,11 +19,21 @@ from steeldefect.report.statistics import (
     sign_flip,
     smallest_shown,
 )
-from steeldefect.report.tables import CONTROLS, TITLES, Entry, contrasted, group_columns, number, shortfall, sizes
+from steeldefect.report.tables import (
+    CONTROLS,
+    TITLES,
+    UNIFORM,
+    Entry,
+    contrasted,
+    group_columns,
+    number,
+    shortfall,
+    sizes,
+)
 
 # protocol, "Intervals": the one primary hypothesis, against the better of its controls
 PRIMARY_CLASSIFIER, PRIMARY_MIX, PRIMARY_GAN, PRIMARY_SCHEDULE = "mobilenet_v2", "org20", "edcgan", "fixed_steps"
-PRIMARY_CONTROLS = ("org100", "classical")
+PRIMARY_CONTROLS: tuple[str, ...] = ("org100", "classical")
 FEWEST = 4  # pairs below which nothing is said but the figures
 HEAD = (
     *("classifier", "difference of", "points", "p", "p by scene", "p Holm", "wins"),
@@ -113,6 +123,7 @@ class ContrastTable:
     primary: tuple[Contrast, ...] = ()
     said: str = ""
     note: str = ""
+    answer: tuple[Contrast, ...] = ()  # the differences that `said` is about, be the generator another than the paper's
 
     @property
     def title(self) -> str:
@@ -197,18 +208,17 @@ def contrast_tables(tables: Sequence[Arms], declared: Mapping[str, Declared] | N
     found = []
     for position, (arms, own) in enumerate(zip(tables, wanted, strict=True)):
         for metric in metrics:
-            judged = metric == tested and is_primary_group(arms.group)
-            primary, said = _primary(arms, metric) if judged else ((), "")
-            asked = is_question(arms.group) and PRIMARY_CLASSIFIER in arms.classifiers
-            if metric == tested and asked and not judged:
-                said = _primary(arms, metric)[1]
+            classifier = _asked(arms)
+            answer, said = _question(arms, classifier, metric) if metric == tested and classifier else ((), "")
+            primary = answer if is_primary_group(arms.group) and classifier == PRIMARY_CLASSIFIER else ()
             contrasts = tuple(made[metric][position])
             notes = [
                 family if metric == tested and adjusted else "",
                 _absent(arms, own.mixes),
                 _machines(arms, contrasts),
             ]
-            found.append(ContrastTable(arms.group, metric, contrasts, primary, said, " ".join(filter(None, notes))))
+            note = " ".join(filter(None, notes))
+            found.append(ContrastTable(arms.group, metric, contrasts, primary, said, note, answer))
     return [table for table in found if table.contrasts]
 
 
@@ -250,7 +260,7 @@ def _pairs(arms: Arms, declared: Declared) -> list[tuple[str, str, str]]:
         (classifier, mix, arm)
         for classifier in sorted({*arms.classifiers, *declared.classifiers})
         for arm in CONTROLS
-        if arm in mixes and not (arm == "oversampled" and arm not in arms.mixes)
+        if arm in mixes and not (arm.startswith("oversampled") and arm not in arms.mixes)
         for mix in mixes
         if contrasted(mix, arm)
     ]
@@ -279,18 +289,30 @@ def _machines(arms: Arms, contrasts: Iterable[Contrast]) -> str:
     )
 
 
-def _primary(arms: Arms, metric: str) -> tuple[tuple[Contrast, ...], str]:
-    """The two contrasts of the primary hypothesis, and what they say together."""
-    trained = [set(arms.arm(PRIMARY_CLASSIFIER, mix).trained) for mix in (PRIMARY_MIX, *PRIMARY_CONTROLS)]
+def _asked(arms: Arms) -> str | None:
+    """The classifier of which the question is answered: the primary one, or the only one there is; None: no question."""
+    if not is_question(arms.group):
+        return None
+    others = [c for c in arms.classifiers if c != PRIMARY_CLASSIFIER]
+    if len(arms.classifiers) == 1 and others:
+        return others[0]
+    return PRIMARY_CLASSIFIER if PRIMARY_CLASSIFIER in arms.classifiers or is_primary_group(arms.group) else None
+
+
+def _question(arms: Arms, classifier: str, metric: str) -> tuple[tuple[Contrast, ...], str]:
+    """The two contrasts of the primary hypothesis, and what they say together.
+
+    Where the mixes fill up small classes (`org20-uniform`), and only there, it is asked of them and of `classical-uniform`.
+    """
+    filled = PRIMARY_MIX not in arms.mixes and PRIMARY_MIX + UNIFORM in arms.mixes
+    mix, controls = PRIMARY_MIX, PRIMARY_CONTROLS
+    if filled:
+        mix, controls = mix + UNIFORM, (controls[0], *(arm + UNIFORM for arm in controls[1:]))
+    trained = [set(arms.arm(classifier, each).trained) for each in (mix, *controls)]
     shared = set.intersection(*trained)
     whole = all(trained)
-    own = tuple(
-        contrast(arms, PRIMARY_CLASSIFIER, PRIMARY_MIX, arm, metric, shared if whole else None)
-        for arm in PRIMARY_CONTROLS
-    )
-    what = (
-        f"{PRIMARY_CLASSIFIER}, {PRIMARY_MIX} against the better of {' and '.join(PRIMARY_CONTROLS)}, {TITLES[metric]}"
-    )
+    own = tuple(contrast(arms, classifier, mix, arm, metric, shared if whole else None) for arm in controls)
+    what = f"{classifier}, {mix} against the better of {' and '.join(controls)}, {TITLES[metric]}"
     return own, f"{what}: {_verdict(own)}"
 
 
@@ -305,11 +327,11 @@ def _verdict(own: Sequence[Contrast]) -> str:
     if found.n_runs < FEWEST:
         return f"{head}; nothing is said of fewer than {FEWEST} pairs."
     if all(each.low is not None and each.low > 0 and _agrees(one) for one, each in judged):
-        return f"{head}, and both intervals lie above 0: {PRIMARY_MIX} **helps**."
+        return f"{head}, and both intervals lie above 0: {better.mix} **helps**."
     if found.high is not None and found.high < 0 and _agrees(better):
-        return f"{head}: {PRIMARY_MIX} **hurts**."
+        return f"{head}: {better.mix} **hurts**."
     least = f"; this n could have shown {100 * better.smallest:.1f} points" if better.smallest else ""
-    return f"{head}: **not shown** that {PRIMARY_MIX} helps or hurts{least}."
+    return f"{head}: **not shown** that {better.mix} helps or hurts{least}."
 
 
 def _agrees(one: Contrast) -> bool:
@@ -320,7 +342,9 @@ def _absent(arms: Arms, declared: Sequence[str]) -> str:
     lines = [
         f"No cell of {arm}: nothing is compared with it."
         for arm in CONTROLS
-        if arm not in arms.mixes and arm not in declared and arm != "oversampled"
+        if {arm, arm + UNIFORM}.isdisjoint({*arms.mixes, *declared})
+        and arm != "oversampled"
+        and not arm.endswith(UNIFORM)
     ]
     if "oversampled" not in arms.mixes:
         lines.append(

@@ -62,6 +62,9 @@ def share_figure(arms: Arms, path: Path) -> bool:
     return True
 
 
+FAR = {"org0", "shuffled", "org0-uniform", "shuffled-uniform"}  # no bank is meant to come near the originals so
+
+
 def differences_figure(table: ContrastTable, path: Path) -> bool:
     """Every difference of a group with its interval, a panel a classifier; False: none has a figure."""
     found = [one for one in table.listed if isinstance(one.found, Estimate)]
@@ -69,8 +72,9 @@ def differences_figure(table: ContrastTable, path: Path) -> bool:
         return False
     classifiers = sorted({one.classifier for one in found})
     rows = list(dict.fromkeys(f"{one.mix} - {one.arm}" for one in found))
-    # wide intervals of few runs end at the edge, so that the differences can be told apart
-    reach = 1.25 * max(abs(100 * one.found.mean) for one in found if isinstance(one.found, Estimate)) + 5
+    # what is far off and wide intervals of few runs end at the edge, so that the differences in question can be told apart
+    close = [one for one in found if not {one.mix, one.arm} & FAR] or found
+    reach = 1.5 * max(abs(100 * one.found.mean) for one in close if isinstance(one.found, Estimate)) + 5
     with matplotlib.rc_context(STYLE):
         size = (4.4 * len(classifiers) + 0.4, 0.3 * len(rows) + 1.2)
         figure = Figure(figsize=size, layout="constrained")
@@ -80,7 +84,7 @@ def differences_figure(table: ContrastTable, path: Path) -> bool:
         for panel, classifier in zip(panels, classifiers, strict=True):
             panel.axvline(0, color="black", linewidth=0.8)
             for one in (one for one in found if one.classifier == classifier):
-                _difference(panel, rows.index(f"{one.mix} - {one.arm}"), one)
+                _difference(panel, rows.index(f"{one.mix} - {one.arm}"), one, reach)
             panel.set_xlim(-reach, reach)
             panel.set_title(classifier)
             panel.set_xlabel(f"difference in {TITLES[table.metric]}, points")
@@ -88,13 +92,18 @@ def differences_figure(table: ContrastTable, path: Path) -> bool:
     return True
 
 
-def _difference(panel: Axes, at: int, one: Contrast) -> None:
-    """Hollow where nothing is said of so few pairs."""
+def _difference(panel: Axes, at: int, one: Contrast, reach: float) -> None:
+    """Hollow where nothing is said of so few pairs; as a number at the edge where it lies beyond `reach`."""
     assert isinstance(one.found, Estimate)
     low, high = (one.found.mean if end is None else end for end in (one.found.low, one.found.high))
     mean, bars = 100 * one.found.mean, 100 * np.array([[one.found.mean - low], [high - one.found.mean]])
     colour = COLOURS[1] if one.primary else COLOURS[0]
     hollow = "white" if one.found.n_runs < FEWEST else colour
+    if abs(mean) > reach:
+        side, align = np.sign(mean) * reach * 0.97, "left" if mean < 0 else "right"
+        panel.text(
+            side, at, f"{mean:+.1f}", ha=align, va="center", fontsize=8, color=colour, bbox={"color": "white", "pad": 1}
+        )
     panel.errorbar(mean, at, xerr=bars, fmt="o", color=colour, markerfacecolor=hollow, capsize=2.5, markersize=5)
     panel.annotate(
         f"n={one.found.n_runs}", (1.01, at), xycoords=("axes fraction", "data"), va="center", fontsize=7, color="gray"

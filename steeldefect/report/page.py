@@ -131,12 +131,12 @@ def _said(text: str) -> Markup:
 
 
 def _verdicts(shown: Mapping[Group, Sequence[Shown]], records: Sequence[Record]) -> list[tuple[str, str, View]]:
-    """Of each primary hypothesis: the group, what is said of it, and its two differences."""
+    """Of each generator that the question of the primary hypothesis is asked of: the answer, and its two differences."""
     return [
-        (table.heading, table.said, view(ContrastTable(table.group, table.metric, (), table.primary), records))
+        (table.heading, table.said, view(ContrastTable(table.group, table.metric, (), table.answer), records))
         for tables in shown.values()
         for table in tables
-        if isinstance(table, ContrastTable) and table.primary
+        if isinstance(table, ContrastTable) and table.said
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from rich.table import Table as RichTable
 
-from steeldefect.report.arms import Arms, Missing
+from steeldefect.report.arms import TESTED, Arms, Missing
 from steeldefect.report.collect import Collection, Record, without_path
 from steeldefect.report.statistics import Estimate
 from steeldefect.report.tables import BASELINE, TITLES
@@ -152,9 +152,13 @@ def readme(study: str, collection: Collection, tables: Sequence[Arms], shown: Se
         "predictions.csv (class given to each test image, by cell).\n",
         *(f"## {table.title}\n\n{table.heading}\n\n{table.markdown()}\n" for table in shown),
         provenance(collection),
-        f"Written by `python experiments/report.py source=DIR output=DIR study={study}`.\n",
+        f"Written by `python experiments/report.py source=DIR output=DIR study={study}{_tested(tables)}`.\n",
     ]
     write_kept(lines, path)
+
+
+def _tested(tables: Sequence[Arms]) -> str:
+    return "" if tables[0].metric == TESTED[0] else f" metric={tables[0].metric}"
 
 
 def write_kept(lines: Sequence[str], path: Path) -> None:
@@ -177,7 +181,7 @@ def findings(arms: Arms) -> list[str]:
     """A sentence a group: what each classifier gained or lost by org20 against org100."""
     said = []
     for classifier in arms.classifiers:
-        found = arms.difference(classifier, "org20", BASELINE, "mean_pr")
+        found = arms.difference(classifier, "org20", BASELINE, arms.metric)
         said.append(f"{classifier} {in_points(found)}")
-    head = f"On {arms.group.title}, org20 less org100 in {TITLES['mean_pr']}"
+    head = f"On {arms.group.title}, org20 less org100 in {TITLES[arms.metric]}"
     return [f"{head}: {'; '.join(said)}."] if said else []

@@ -15,8 +15,10 @@ from steeldefect.report.arms import Arms, Group, Missing, mean_of_runs
 from steeldefect.report.statistics import Estimate, estimate
 
 BASELINE = "org100"
+UNIFORM = "-uniform"  # behind the name of a mix that fills up the smaller classes
+_OTHERS = ("classical", "oversampled", "shuffled")
 # protocol, "Controls": what every arm is compared with
-CONTROLS = (BASELINE, "classical", "oversampled", "shuffled")
+CONTROLS: tuple[str, ...] = (BASELINE, *_OTHERS, *(arm + UNIFORM for arm in _OTHERS))
 TITLES = {"mean_pr": "AP (paper)", "accuracy": "accuracy"}
 TITLES |= {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 # paper: Table 2 and 3, the column order; other data sets keep their own
@@ -304,10 +306,13 @@ def _arm_rows(study: str, arms: Arms, classifier: str, mix: str) -> Iterable[dic
 def contrasted(mix: str, control: str) -> bool:
     """Whether a mix is compared with a control: with those later in the list than itself it is not.
 
-    The negative control `shuffled` says something of the mix alone whose labels it lost.
+    The negative control `shuffled` says something of the mix alone whose labels it lost. A control of the balance of the
+    real images is none of a mix that fills up the smaller classes, nor the other way round.
     """
-    if control == "shuffled":
-        return mix == "org20"
+    if control != BASELINE and mix.endswith(UNIFORM) != control.endswith(UNIFORM):
+        return False
+    if control.startswith("shuffled"):
+        return mix.removesuffix(UNIFORM) == "org20"
     return mix not in CONTROLS[: CONTROLS.index(control) + 1]
 
 

@@ -14,7 +14,7 @@ from steeldefect.report.contrasts import FEWEST, Declared, contrast, contrast_ta
 from steeldefect.report.low_data import _crossing, exchange_table, families, low_data_figure, worth
 from steeldefect.report.schedules import schedules_tables
 from steeldefect.report.statistics import holm, two_way
-from steeldefect.report.tables import SUMMARY, table3
+from steeldefect.report.tables import SUMMARY, contrasted, table3
 from steeldefect.report.terminal import show
 from steeldefect.report.write import Grid, write_report
 from tests.report.make_fixture import EXPECTED, FIXTURE, GOLDEN_OF, STUDIES, STUDY_GRIDS
@@ -316,6 +316,34 @@ def test_another_generator_is_answered_in_words_and_is_not_the_primary_hypothesi
     theirs = next(t for t in contrast_tables(arms_of("controls", renamed)) if t.said and t.metric == ours.metric)
     assert theirs.group.gan == "stylegan3" and theirs.said == ours.said and not theirs.primary
     assert theirs.markdown().startswith("**In words**, by the rule of the primary hypothesis: mobilenet_v2, org20")
+    assert [(one.arm, one.primary) for one in theirs.answer] == [("org100", False), ("classical", False)]
+
+
+def test_a_study_of_one_other_classifier_is_answered_of_that_one():
+    def only(records):
+        return [r | {"classifier": "small_cnn"} for r in records if r["classifier"] == "mobilenet_v2"]
+
+    ours = next(t for t in contrast_tables(arms_of("controls")) if t.primary)
+    theirs = next(t for t in contrast_tables(arms_of("controls", only)) if t.said)
+    assert theirs.said == ours.said.replace("mobilenet_v2", "small_cnn") and not theirs.primary
+
+
+def test_mixes_that_fill_up_small_classes_have_controls_of_their_own():
+    """The same cells under the names of mix.balance=uniform: compared with each other and with org100 alike."""
+    named = {mix: f"{mix}-uniform" for mix in ("org20", "org0", "classical", "shuffled")}
+
+    def filled(records):
+        return [r | {"mix": named.get(r["mix"], r["mix"])} for r in records]
+
+    ours, theirs = (
+        next(t for t in contrast_tables(arms_of("controls", change)) if t.said)
+        for change in (lambda records: records, filled)
+    )
+    assert theirs.said.replace("-uniform", "") == ours.said and "**helps**" in theirs.said
+    pairs = {(c.mix.removesuffix("-uniform"), c.arm.removesuffix("-uniform")) for c in theirs.contrasts}
+    assert pairs == {(c.mix, c.arm) for c in ours.contrasts} and "No cell of" not in theirs.note
+    assert contrasted("org20-uniform", "org100") and not contrasted("org20-uniform", "classical")
+    assert not contrasted("org20", "classical-uniform") and not contrasted("org0-uniform", "shuffled-uniform")
 
 
 def test_what_fewer_updates_cost_is_read_with_and_without_the_gate():

@@ -61,11 +61,14 @@ def test_a_difference_is_drawn_with_its_interval_and_hollow_where_pairs_are_few(
     assert one.found.n_runs < FEWEST
     for number, n_runs in enumerate((one.found.n_runs, FEWEST)):
         panel = Figure().subplots()
-        _difference(panel, 3, replace(one, found=replace(one.found, n_runs=n_runs)))
+        _difference(panel, 3, replace(one, found=replace(one.found, n_runs=n_runs)), 50.0)
         point, (ends,) = panel.get_lines()[0], panel.collections
         assert point.get_xdata() == pytest.approx(100 * one.found.mean) and point.get_ydata() == 3
         assert ends.get_segments()[0][:, 0] == pytest.approx([100 * one.found.low, 100 * one.found.high])
         assert (point.get_markerfacecolor() == "white") == (number == 0)
+    panel = Figure().subplots()
+    _difference(panel, 0, one, 2.0)
+    assert panel.texts[0].get_text() == f"{100 * one.found.mean:+.1f}", "what lies beyond the edge is told"
 
 
 def test_differences_alone_are_drawn_where_asked_for(tmp_path):

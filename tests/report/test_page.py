@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from steeldefect.report import page
-from steeldefect.report.arms import Arms
+from steeldefect.report.arms import Arms, groups
 from steeldefect.report.collect import Collection, collect
+from steeldefect.report.contrasts import contrast_tables
 from steeldefect.report.multipliers import read_costs
 from steeldefect.report.page_pictures import gallery
 from steeldefect.report.page_tables import headline
@@ -142,6 +143,16 @@ def test_the_headline_comes_first(written):
     assert cell.text == f"{100 * mean:+.1f}" and re.match(r"\[[-+][\d.]+, [-+][\d.]+\] n=2", cell.rest)
     assert text.index(cell.rest) < text.index("<table")
     assert dict(headline(arms))["vgg16"].text == "not trained"
+
+
+def test_the_answer_leads_for_any_generator():
+    found = collect(FIXTURE / "controls")
+    found.records[:] = [r | ({"gan": "stylegan3"} if r["gan"] == "edcgan" else {}) for r in found.records]
+    tables = contrast_tables([Arms(found, group) for group in groups(found.records)])
+    (heading, said, view), *_ = page._verdicts({table.group: [table] for table in tables if table.said}, found.records)
+    assert "gan=stylegan3" in heading and "**helps**" in said
+    assert [row[1].text for row in view.rows] == ["org20 - org100", "org20 - classical"]
+    assert all(row[2].text.startswith("+") for row in view.rows)
 
 
 def test_names_are_escaped(tmp_path):
