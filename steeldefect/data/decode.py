@@ -54,7 +54,7 @@ class Facts:
     """Of one file, what the gray square that is made of it no longer shows."""
 
     colour: bool
-    oblong: bool  # sides that differ by more than half
+    oblong: bool  # sides that differ by more than a tenth
     deepest: int  # the largest value of a file of 16 bits, else 0
 
 
@@ -80,7 +80,7 @@ def decode_with_facts(path: Path, reading: Reading) -> tuple[np.ndarray, Facts]:
         image.load()
         upright = _upright(image)
         gray = _gray(upright, reading.bits)
-        facts = Facts(_coloured(upright), max(upright.size) > 1.5 * min(upright.size), _deepest(upright))
+        facts = Facts(_coloured(upright), max(upright.size) > 1.1 * min(upright.size), _deepest(upright))
     return _square(gray, reading), facts
 
 

@@ -111,8 +111,7 @@ def _tell(root: Path, table: Mapping[str, Any], reading: Reading) -> None:
     oblong = table.get("oblong", table.get("stretched"))  # an older cache's name of it
     if oblong and reading.fit == FITS[0]:
         log.warning(
-            "%s: %d of %d images have one side more than half longer than the other and are squeezed into a square, which "
-            "changes shapes: dataset.fit=crop or pad keeps them",
+            "%s: %d of %d images are not square and are squeezed, which changes shapes: dataset.fit=crop or pad keeps them",
             *(root, oblong, table["count"]),
         )
     if reading.bits is None and 0 < table["deepest"] < DARK:

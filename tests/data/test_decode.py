@@ -187,7 +187,7 @@ def test_colour_and_shape_that_are_lost_are_told(tmp_path, caplog):
     save(root / "bad" / "strip.png", np.zeros((10, 60), np.uint8))
     count = len(load_dataset(config("image_folder", root, image_size=16), tmp_path / "cache").names)
     assert f"1 of {count} images are in colour" in caplog.text
-    assert f"1 of {count} images have one side more than half longer" in caplog.text
+    assert f"1 of {count} images are not square" in caplog.text
 
 
 def test_a_strip_is_stretched_cropped_or_padded_by_its_reflection(tmp_path):
