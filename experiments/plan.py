@@ -69,7 +69,9 @@ def planned(cfg: DictConfig) -> "Planned":
     real = settings["real_per_class"]
     arm = (settings["classifier"]["name"], context.mix, gan, settings["augment"], "all" if real is None else str(real))
     schedules = " = ".join(context.schedules)
-    return Planned((*arm, schedules, f"{settings['optimizer']['lr']:g}"), settings["replicate"], stages)
+    arm = (*arm, schedules, f"{settings['optimizer']['lr']:g}")
+    updates = None if context.generated is not None else context.gan_updates
+    return Planned(arm, settings["replicate"], stages, updates)
 
 
 @verb("plan")

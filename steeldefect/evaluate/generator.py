@@ -162,6 +162,7 @@ def _record(
 ) -> dict[str, Any]:
     """Everything the report reads, no path of the machine."""
     settings, classes, store = context.settings, context.images.classes, context.store
+    gan = store.manifest("gans", context.gan_id)
     judges = {name: store.manifest("judges", digest(i)) for name, i in identities.items()}
     shares = zip(classes, diversity_shares(found), strict=True)
     below = settings["quality"]["collapsed_below"]
@@ -186,7 +187,8 @@ def _record(
         "copies": {key: value for key, value in copies.items() if key != "share"},
         "collapsed": [name for name, share in shares if share is not None and share < below],
         "judges": {name: manifest["summary"] for name, manifest in judges.items()},
-        "seconds": {"gan": store.manifest("gans", context.gan_id)["made"]["seconds"]},
+        "seconds": {"gan": gan["made"]["seconds"]},
+        "updates": gan["summary"].get("updates"),
         "precision": context.precision("gan"),
         "environment": {"commit": git_commit(), "command": command_line(), "machine": machine(), **versions()},
     }

@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import math
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +111,7 @@ def train_gan(context: Context) -> str:
 def _tell_budget(context: Context) -> None:
     """Epochs give a small set few updates and a large one many: a GAN that does not help may only be one of too few."""
     gan, scale = context.settings["gan"], context.settings["scale"]
-    counts = context.real_counts if gan["conditioning"] == "per_class" else [sum(context.real_counts)]
-    updates = gan["updates"] or gan["epochs"] * sum(math.ceil(n / gan["batch_size"]) for n in counts)
+    updates = context.gan_updates
     usual = scale["gan"]["low_data_updates"]
     if not usual / 2 <= updates <= 2 * usual:
         log.warning(

@@ -1,6 +1,7 @@
 """What a stage will take, from what finished stages of its kind took; from records and manifests alone."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
@@ -58,13 +59,22 @@ class Costs:
         elsewhere = _grouped(_in_results(committed)) if committed else {}
         self.seconds = elsewhere | _grouped(_in_store(artifacts))
 
-    def estimate(self, identity: Mapping[str, Any]) -> float | None:
-        """Seconds of the whole stage, by the median of its kind; None where none was finished yet."""
+    def estimate(self, identity: Mapping[str, Any], updates: int | None = None) -> float | None:
+        """Seconds of the whole stage, by the median of its kind; None where none was finished yet.
+
+        `updates`: of a generator, where they are known; an epoch of few images is short.
+        """
         found = kind_of(identity)
         if found is None:
             return 0.0
         kind, units = found
+        if updates and identity["stage"] == "gan" and _by_update(kind) in self.seconds:
+            kind, units = _by_update(kind), updates
         return median(self.seconds[kind]) * units if kind in self.seconds else None
+
+
+def _by_update(kind: Kind) -> Kind:
+    return kind._replace(how=kind.how.replace("epochs", "updates"))
 
 
 def _grouped(measured: Iterator[tuple[Kind, float]]) -> dict[Kind, list[float]]:
@@ -81,6 +91,9 @@ def _in_store(artifacts: Path) -> Iterator[tuple[Kind, float]]:
         found = kind_of(manifest["identity"]) if manifest else None
         if manifest and found:
             yield found[0], manifest["made"]["seconds"] / found[1]
+            updates = manifest.get("summary", {}).get("updates")
+            if updates and _by_update(found[0]) != found[0]:
+                yield _by_update(found[0]), manifest["made"]["seconds"] / updates
     for folder in ("cells", "trials"):
         for path in sorted((artifacts / folder).glob("[!.]*/record.json")):
             yield from _of_record(_readable(path))
@@ -93,16 +106,27 @@ def _in_results(committed: Path) -> Iterator[tuple[Kind, float]]:
         if gan.get("seconds") and _trained_here(record):
             kind, units = _gan(record["config"]["gan"], gan.get("precision", BEFORE))
             yield kind, gan["seconds"] / units
+            if updates := _updates(record):
+                yield _by_update(kind), gan["seconds"] / updates
         if bank.get("seconds") and record["config"]["bank"]["count"]:
             yield BANK, bank["seconds"] / record["config"]["bank"]["count"]
     for record in filter(_trained_here, _lines(committed, "generators.jsonl")):
         kind, units = _gan(record["config"]["gan"], record.get("precision", BEFORE))
         yield kind, record["seconds"]["gan"] / units
+        if record.get("updates"):
+            yield _by_update(kind), record["seconds"]["gan"] / record["updates"]
 
 
 def _trained_here(record: Mapping[str, Any]) -> bool:
     """Not a folder of images (gan=folder)."""
     return "updates" in record["config"]["gan"]
+
+
+def _updates(record: Mapping[str, Any]) -> int | None:
+    """Of the record's generator, by its images; None where it has a length of its own or the mix does not tell them."""
+    gan, real = record["config"]["gan"], record.get("counts", {}).get("real")
+    told = real and record.get("real_per_class") is None and gan["conditioning"] != "per_class"
+    return gan["epochs"] * math.ceil(real / gan["batch_size"]) if told and not gan["updates"] else None
 
 
 def _lines(committed: Path, name: str) -> Iterator[dict[str, Any]]:

@@ -23,6 +23,7 @@ class Planned:
     arm: tuple[str, ...]
     replicate: int
     stages: Mapping[Stage, Mapping[str, Any]]
+    gan_updates: int | None = None
 
     @property
     def cell(self) -> Stage:
@@ -35,6 +36,12 @@ class Plan:
     def __init__(self, cells: Sequence[Planned], rows: Sequence[Row], costs: Costs) -> None:
         self.cells, self.costs = cells, costs
         self.rows = {(row.kind, row.id): row for row in rows}
+        self.updates = {
+            stage: cell.gan_updates
+            for cell in cells
+            for stage in cell.stages
+            if stage[0] == "gans" and cell.gan_updates
+        }
         self.identities = {stage: identity for cell in cells for stage, identity in cell.stages.items()}
 
     def state(self, stage: Stage) -> str:
@@ -53,7 +60,7 @@ class Plan:
         known, unknown = 0.0, 0
         for stage in stages:
             row = self.rows.get(stage)
-            whole = self.costs.estimate(self.identities[stage])
+            whole = self.costs.estimate(self.identities[stage], self.updates.get(stage))
             known += 0.0 if whole is None else max(0.0, whole - (row.elapsed if row else 0.0))
             unknown += whole is None
         return known, unknown

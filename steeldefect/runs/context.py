@@ -3,6 +3,7 @@
 import csv
 import functools
 import logging
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,6 +104,13 @@ class Context:
         if not made_elsewhere(gan):
             return None
         return load_generated(gan, self.settings["dataset"], self.images, self.split_note, self.store.root / "cache")
+
+    @property
+    def gan_updates(self) -> int:
+        """Of all the generators of a gan that is trained here."""
+        gan = self.settings["gan"]
+        counts = self.real_counts if gan["conditioning"] == "per_class" else [sum(self.real_counts)]
+        return int(gan["updates"] or gan["epochs"] * sum(math.ceil(n / gan["batch_size"]) for n in counts))
 
     @cached_property
     def gan_identity(self) -> dict[str, Any]:

@@ -65,6 +65,13 @@ def test_costs_are_those_of_the_same_kind_by_the_unit(artifacts: Path, tmp_path:
     assert costs.estimate(cell(10, stage="initial")) == pytest.approx(20)
     assert costs.estimate(gan(epochs=20)) == pytest.approx(100)
     assert costs.estimate({"stage": "bank", "count": 1000}) == pytest.approx(50)
+    # an epoch of few images is short: by the update, where the updates of both are known
+    note(
+        artifacts / "gans" / "g0" / "manifest.json",
+        {"identity": gan(), "made": {"seconds": 50.0}, "summary": {"updates": 200}},
+    )
+    assert Costs(artifacts).estimate(gan(epochs=20), 100) == pytest.approx(25)
+    assert costs.estimate(gan(epochs=20), 100) == pytest.approx(100)
     slow = gan() | {"precision": "32-true"}
     for other in (cell(300, "vgg16"), cell(300, precision="bf16-mixed"), slow, gan(updates=50), gan(name="dcgan")):
         assert costs.estimate(other) is None
@@ -74,10 +81,14 @@ def test_costs_are_those_of_the_same_kind_by_the_unit(artifacts: Path, tmp_path:
     lines[1]["config"] |= {"gan": gan(name="dcgan")["gan"], "bank": {"count": 900}}
     results = tmp_path / "results" / "table3"
     note(results / "unused", {})
+    lines[1] |= {"counts": {"real": 630}}
     (results / "records.jsonl").write_text("\n".join(json.dumps(x) for x in (lines[0], lines[1] | upstream, lines[2])))
-    made = {"config": gan(name="projected"), "seconds": {"gan": 9.0}, "precision": "32-true"}
+    made = {"config": gan(name="projected"), "seconds": {"gan": 9.0}, "precision": "32-true", "updates": 100}
     (results / "generators.jsonl").write_text(json.dumps(made))
     both = Costs(artifacts, tmp_path / "results")
+    # ten epochs of 630 images in batches of 64
+    assert both.estimate(gan(name="dcgan"), 200) == pytest.approx(14)
+    assert both.estimate(gan(name="projected") | {"precision": "32-true"}, 50) == pytest.approx(4.5)
     assert both.estimate(gan(name="projected") | {"precision": "32-true"}) == pytest.approx(9)
     assert both.estimate(cell(300)) == pytest.approx(600)
     assert both.estimate(cell(300, "vgg16")) == pytest.approx(2700)
