@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from steeldefect.report.arms import Arms, Missing
-from steeldefect.report.contrasts import FEWEST, Contrast, ContrastTable
+from steeldefect.report.contrasts import ContrastTable
+from steeldefect.report.differences import FEWEST, Contrast
 from steeldefect.report.statistics import Estimate
 from steeldefect.report.tables import TITLES
 

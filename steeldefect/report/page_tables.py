@@ -8,7 +8,8 @@ import numpy as np
 
 from steeldefect.report.arms import Arms
 from steeldefect.report.collect import Record
-from steeldefect.report.contrasts import HEAD, Contrast, ContrastTable
+from steeldefect.report.contrasts import ContrastTable
+from steeldefect.report.differences import HEAD, Contrast
 from steeldefect.report.low_data import EXCHANGE_HEAD, ExchangeTable
 from steeldefect.report.provenance import CELL_COLUMNS, Shown, cell_rows
 from steeldefect.report.tables import BASELINE, Entry, Table, entry

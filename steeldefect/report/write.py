@@ -9,9 +9,10 @@ from typing import Any
 from steeldefect.report import galleries
 from steeldefect.report.arms import TESTED, Arms, Group, groups, study_records
 from steeldefect.report.collect import Collection, write_committed
-from steeldefect.report.contrasts import COLUMNS, ContrastTable, Declared, contrast_tables, expected
 from steeldefect.report.contrasts import NOTE as CONTRASTS_NOTE
+from steeldefect.report.contrasts import ContrastTable, Declared, contrast_tables, expected
 from steeldefect.report.controls import controls_tables
+from steeldefect.report.differences import COLUMNS
 from steeldefect.report.figures import (
     confusion_figure,
     differences_figure,

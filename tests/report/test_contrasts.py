@@ -10,7 +10,8 @@ from rich.console import Console
 
 from steeldefect.report.arms import Arms, Missing, groups
 from steeldefect.report.collect import Collection, collect
-from steeldefect.report.contrasts import FEWEST, Declared, contrast, contrast_tables
+from steeldefect.report.contrasts import Declared, contrast_tables
+from steeldefect.report.differences import FEWEST, contrast
 from steeldefect.report.low_data import _crossing, exchange_table, families, low_data_figure, worth
 from steeldefect.report.schedules import schedules_tables
 from steeldefect.report.statistics import holm, two_way

@@ -10,7 +10,8 @@ from PIL import Image
 from steeldefect.report import galleries
 from steeldefect.report.arms import Arms, groups
 from steeldefect.report.collect import collect
-from steeldefect.report.contrasts import FEWEST, ContrastTable, contrast
+from steeldefect.report.contrasts import ContrastTable
+from steeldefect.report.differences import FEWEST, contrast
 from steeldefect.report.figures import (
     _difference,
     _share_line,
