@@ -57,6 +57,27 @@ def job_of(artifacts: Path) -> str:
     raise AssertionError("no cell was seen training")
 
 
+def said(artifacts: Path, job: str) -> str:
+    return "".join(path.read_text() for path in artifacts.rglob(f"slurm/**/{job}_*log.*"))
+
+
+def pre_empt(slurm: Slurm, job: str, artifacts: Path) -> None:
+    """What SLURM sends before a time limit or a pre-emption, once.
+
+    A scancel that meets the job while it is requeued tries again after seconds; the restarted job, hit before its
+    Python listens, would die of it.
+    """
+    sent = subprocess.Popen(["scancel", "--signal=USR2", job], env=slurm.environment)
+    try:
+        deadline = time.monotonic() + 120
+        while "Caught signal SIGUSR2" not in said(artifacts, job):
+            assert time.monotonic() < deadline, said(artifacts, job)
+            time.sleep(0.05)
+    finally:
+        sent.kill()
+        sent.wait()
+
+
 def records(artifacts: Path) -> dict[str, dict]:
     found = {path.parent.name: json.loads(path.read_text()) for path in artifacts.glob("cells/*/record.json")}
     return {name: {k: v for k, v in r.items() if k not in ("cost", "environment")} for name, r in found.items()}
@@ -67,14 +88,11 @@ def test_a_study_with_a_job_requeued_equals_the_local_one(slurm: Slurm, copied: 
     jobs = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=60"]
     on_slurm = study(artifacts, *jobs, environment=slurm.environment)
     job = job_of(artifacts)
-    # what SLURM sends before a time limit or a pre-emption
-    slurm.ask("scancel", "--signal=USR2", job)
+    pre_empt(slurm, job, artifacts)
     out, _ = on_slurm.communicate(timeout=1800)
     assert on_slurm.returncode == 0, out
-    # once, or more often: a scancel that meets the job while it is requeued tries again, and meets it running
     assert re.search(r"Restarts=[1-9]", slurm.ask("scontrol", "show", "job", "-o", job))
-    said = "".join(path.read_text() for path in artifacts.rglob(f"slurm/**/{job}_*log.*"))
-    assert "going on from" in said, said
+    assert "going on from" in said(artifacts, job), said(artifacts, job)
     here = beside(artifacts)
     local = study(here, environment=dict(os.environ))
     out, _ = local.communicate(timeout=1800)
