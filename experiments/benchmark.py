@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> None:
     from steeldefect.bench.parts import Bench
     from steeldefect.bench.write import write_results
-    from steeldefect.runs.context import prepare
+    from steeldefect.runs.prepare import prepare
     from steeldefect.runs.settings import plain
 
     bench = Bench.of(plain(cfg), lambda replicate: prepare(OmegaConf.merge(cfg, {"replicate": replicate})))

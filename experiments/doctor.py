@@ -76,7 +76,7 @@ def place(artifacts: Path) -> Iterator[Finding]:
 
 
 def data(cfg: DictConfig) -> Iterator[Finding]:
-    from steeldefect.runs.context import prepare
+    from steeldefect.runs.prepare import prepare
 
     context = prepare(cfg)
     images = context.images

@@ -20,8 +20,8 @@ def main(cfg: DictConfig) -> None:
     from steeldefect.data.resize import resize
     from steeldefect.gan.activations import activation_rows, step_rows, summary
     from steeldefect.report.elu_figure import elu_figure
-    from steeldefect.runs.context import prepare
     from steeldefect.runs.device import accelerator_kind, available_threads
+    from steeldefect.runs.prepare import prepare
 
     context = prepare(cfg)
     settings, options = context.settings, context.settings["elu"]

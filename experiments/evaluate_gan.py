@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 @verb("evaluate_gan")
 def main(cfg: DictConfig) -> None:
     from steeldefect.evaluate.generator import evaluate_generator
-    from steeldefect.runs.context import prepare
+    from steeldefect.runs.prepare import prepare
 
     context = prepare(cfg)
     identifier = evaluate_generator(context)

@@ -54,8 +54,8 @@ def grid(declared: dict[str, str], given: list[str], instead: dict[str, Any]) ->
 
 def planned(cfg: DictConfig) -> "Planned":
     from steeldefect.report.plan import Planned
-    from steeldefect.runs.context import prepare
     from steeldefect.runs.identity import digest
+    from steeldefect.runs.prepare import prepare
 
     context = prepare(cfg)
     settings, stages = context.settings, {}

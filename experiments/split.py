@@ -12,8 +12,8 @@ log = logging.getLogger(__name__)
 @verb("split")
 def main(cfg: DictConfig) -> None:
     from steeldefect.data.generated import export_training
-    from steeldefect.runs.context import prepare
     from steeldefect.runs.errors import require
+    from steeldefect.runs.prepare import prepare
 
     require(cfg.export in (None, "png"), f"export={cfg.export}: null or png")
     context = prepare(cfg)

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> None:
     from steeldefect.data.bank import export_png
     from steeldefect.evaluate.synthesis import synthesize
-    from steeldefect.runs.context import prepare
+    from steeldefect.runs.prepare import prepare
 
     context = prepare(cfg)
     identifier, store = synthesize(context), context.store

@@ -8,7 +8,7 @@ from steeldefect.runs.verb import verb
 @verb("train_classifier")
 def main(cfg: DictConfig) -> None:
     from steeldefect.classify.training import train_cell
-    from steeldefect.runs.context import prepare
+    from steeldefect.runs.prepare import prepare
 
     train_cell(prepare(cfg))
 

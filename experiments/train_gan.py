@@ -8,7 +8,7 @@ from steeldefect.runs.verb import verb
 @verb("train_gan")
 def main(cfg: DictConfig) -> None:
     from steeldefect.gan.training import train_gan
-    from steeldefect.runs.context import prepare
+    from steeldefect.runs.prepare import prepare
 
     train_gan(prepare(cfg))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from steeldefect.runs.context import prepare
 from steeldefect.runs.identity import digest
+from steeldefect.runs.prepare import prepare
 from tests.conftest import ROOT, TINY, Compose
 
 COMMON = [*TINY, "classifier=small_cnn"]

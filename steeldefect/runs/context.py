@@ -1,8 +1,5 @@
-"""What every stage starts from: checked settings, the data set, its scenes, the split, and the ids of the stages."""
+"""What every stage stands on: checked settings, the data set, its scenes, the split, and the ids of the stages."""
 
-import csv
-import functools
-import logging
 import math
 import shlex
 from collections.abc import Mapping
@@ -13,15 +10,12 @@ from typing import Any
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
-from steeldefect.data.decode import FITS
 from steeldefect.data.generated import load_generated
-from steeldefect.data.scenes import SceneTable, overlapping, overlapping_share, scenes_for
-from steeldefect.data.sources import ImageSet, load_dataset
-from steeldefect.data.splits import Split, limit_real, make_split, scenes_per_class
-from steeldefect.data.tables import given_parts
-from steeldefect.runs import identities, ranks
+from steeldefect.data.scenes import SceneTable, overlapping, overlapping_share
+from steeldefect.data.sources import ImageSet
+from steeldefect.data.splits import Split, limit_real, scenes_per_class
+from steeldefect.runs import identities
 from steeldefect.runs.identity import digest, file_sha256
 from steeldefect.runs.mixes import (
     added_counts,
@@ -33,11 +27,8 @@ from steeldefect.runs.mixes import (
     phase_images,
     phase_updates,
 )
-from steeldefect.runs.settings import SCHEDULES, made_elsewhere, plain
+from steeldefect.runs.settings import SCHEDULES, made_elsewhere
 from steeldefect.runs.store import Store
-
-log = logging.getLogger(__name__)
-FEW = 5  # test images of a class
 
 
 @dataclass(frozen=True)
@@ -236,122 +227,3 @@ class Context:
         """SHA-256 of the file `classifier.weights`; None where training starts from random ones."""
         path = self.settings["classifier"]["weights"]
         return file_sha256(Path(path)) if path else None
-
-
-def prepare(cfg: DictConfig) -> Context:
-    """Check the config, load the data set, find its scenes and split it; the split's folder is written if missing."""
-    settings = _as_run(plain(cfg))
-    ranks.start(settings["trainer"])
-    root = Path(settings["artifacts"])
-    images, table = _data(_frozen(settings["dataset"]), root)
-    scenes = table.scenes if table else None
-    parts = _given_parts(settings["split"], images)
-    split = make_split(settings["split"], settings["partition_seed"], images.labels, scenes, images.classes, parts)
-    identity = identities.split_identity(settings, images.content, table.id if table else None, parts)
-    context = Context(settings, Store(root), images, table, split, digest(identity))
-    _write_split(context, identity)
-    _warn_of_leaks(context)
-    _warn_of_few(context)
-    _tell_low_data(context)
-    return context
-
-
-def _given_parts(split: Mapping[str, Any], images: ImageSet) -> list[str] | None:
-    """Of each image its part, under split=given."""
-    if split["name"] != "given":
-        return None
-    path = None if split["parts"] is None else Path(str(split["parts"])).expanduser()
-    return given_parts(path, images.parts, images.names)
-
-
-def _as_run(settings: dict[str, Any]) -> dict[str, Any]:
-    mix, schedule = settings["mix"], settings["schedule"]["name"]
-    run = as_run(mix, schedule)
-    if run != mix:
-        _warn_once(f"mix={mix_name(mix)} under schedule={schedule} is {mix_name(run)}: the same images and updates")
-    return settings | {"mix": run}
-
-
-def _frozen(part: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(part.items()))
-
-
-@functools.lru_cache(maxsize=2)
-def _data(dataset: tuple[tuple[str, Any], ...], root: Path) -> tuple[ImageSet, SceneTable | None]:
-    """Kept between the cells of a sweep that run in one process."""
-    given, cache = dict(dataset), root / "cache"
-    images = load_dataset(given, cache)
-    # an image's own reflections say nothing of another, and what is cut off may show the same surface
-    whole = images if given.get("fit", FITS[0]) == FITS[0] else load_dataset(given, cache, whole=True)
-    return images, scenes_for(whole, given, root)
-
-
-def _write_split(context: Context, identity: dict[str, Any]) -> None:
-    images, split, table = context.images, context.split, context.table
-    with context.store.write("splits", identity, wait=True) as work:
-        if work is None:
-            return
-        parts = {"train": split.train, "validation": split.validation, "test": split.test}
-        rows = [
-            (images.names[i], images.classes[images.labels[i]], part, "" if table is None else int(table.scenes[i]))
-            for part, indices in parts.items()
-            for i in indices
-        ]
-        with (work.folder / "split.csv").open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([("image", "class", "part", "scene"), *rows])
-        work.summary |= {part: len(indices) for part, indices in parts.items()}
-        work.summary["test_overlapping_share"] = context.overlapping_share
-        if table is not None:
-            work.summary["test_scenes"] = scenes_per_class(split.test, images.labels, table.scenes, images.classes)
-            work.summary["scenes_source"] = table.source
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    log.warning(message)
-
-
-@functools.cache
-def _say_once(message: str) -> None:
-    log.info(message)
-
-
-def _warn_of_leaks(context: Context) -> None:
-    share, name = context.overlapping_share, context.settings["split"]["name"]
-    if name not in ("random", "given"):
-        return
-    if share is None:
-        _warn_once(
-            f"split={name}: the scenes are not known, so nobody can say whether test images overlap training ones; make "
-            "audit finds them"
-        )
-    elif share > 0:
-        _warn_once(
-            f"split={name}: {share:.0%} of the test images show the surface of a training image; see split=grouped"
-        )
-
-
-def _warn_of_few(context: Context) -> None:
-    """A class that a handful of images stand for has no figure worth the name, whatever its interval."""
-    counts = np.bincount(context.images.labels[context.split.test], minlength=len(context.images.classes))
-    few = [f"{name} {n}" for name, n in zip(context.images.classes, counts.tolist(), strict=True) if n < FEW]
-    if few:
-        _warn_once(
-            f"classes tested on fewer than {FEW} images: {', '.join(few)}; split=grouped_cv tests every image in turn"
-        )
-
-
-def _tell_low_data(context: Context) -> None:
-    k = context.settings["real_per_class"]
-    if k is None:
-        return
-    scenes = "unknown" if context.real_scenes is None else _listed(context.real_scenes)
-    said = f"real_per_class={k}, replicate {context.settings['replicate']}: images of different scenes: {scenes}"
-    if context.settings["mix"]["kind"] == "real_extra":
-        counts = dict(zip(context.images.classes, context.added_counts, strict=True))
-        said += f"; {context.mix} adds {_listed(counts)} real images"
-    _say_once(said)
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -11,8 +11,9 @@ import torch
 from steeldefect.classify.parts import added_part, phase_data
 from steeldefect.classify.training import train_cell
 from steeldefect.data.bank import permuted
-from steeldefect.runs.context import Context, prepare
+from steeldefect.runs.context import Context
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.prepare import prepare
 from tests.classify.test_training import record_of, with_bank
 from tests.conftest import Compose
 

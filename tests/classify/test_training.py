@@ -10,9 +10,10 @@ import pytest
 from steeldefect.classify.training import train_cell
 from steeldefect.data.bank import labels_in_turn, write_bank
 from steeldefect.report.collect import collect, write_committed
-from steeldefect.runs.context import Context, prepare
+from steeldefect.runs.context import Context
 from steeldefect.runs.errors import MissingArtifact
 from steeldefect.runs.identity import digest
+from steeldefect.runs.prepare import prepare
 from tests.conftest import Compose
 
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from steeldefect.data.bank import read_bank
 from steeldefect.data.generated import in_turns
-from steeldefect.runs.context import Context, prepare
+from steeldefect.runs.context import Context
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.prepare import prepare
 from tests.conftest import Compose
 
 Run = Callable[..., Context]

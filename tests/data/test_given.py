@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from steeldefect.runs.context import Context, prepare
+from steeldefect.runs.context import Context
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.prepare import prepare
 from tests.conftest import Compose
 from tests.data.test_sources import picture, save
 

@@ -17,8 +17,8 @@ from steeldefect.data.rendered import render
 from steeldefect.data.scenes import PAIRS, SCENES, SceneTable, overlapping_share, scenes_for
 from steeldefect.data.sources import ImageSet, load_dataset
 from steeldefect.report.audit_figures import gallery, histogram
-from steeldefect.runs.context import _data, _frozen
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.prepare import _data, _frozen
 from tests.conftest import ROOT
 
 SETTINGS = Settings(null_pairs=1000)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from steeldefect.classify.training import train_cell
 from steeldefect.deploy.export import export, find_cell
 from steeldefect.deploy.sample import sample
-from steeldefect.runs.context import prepare
+from steeldefect.runs.prepare import prepare
 from steeldefect.runs.store import Store
 from tests.conftest import ROOT, TINY
 

@@ -19,8 +19,8 @@ from steeldefect.deploy.export import Deployed, _onnx_writer, check, find_cell, 
 from steeldefect.deploy.rerun import GROUPS, cell_command
 from steeldefect.deploy.sample import sample
 from steeldefect.deploy.torch_file import probabilities
-from steeldefect.runs.context import prepare
 from steeldefect.runs.errors import MissingArtifact, UserError
+from steeldefect.runs.prepare import prepare
 from steeldefect.runs.store import Store
 from tests.conftest import ROOT
 from tests.deploy.conftest import CELL, Exported, composed_cell

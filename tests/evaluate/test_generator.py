@@ -11,8 +11,8 @@ from steeldefect.evaluate.generator import evaluate_generator, recall
 from steeldefect.evaluate.synthesis import synthesize
 from steeldefect.gan.quality import diversity_shares
 from steeldefect.gan.training import train_gan
-from steeldefect.runs.context import prepare
 from steeldefect.runs.errors import MissingArtifact, UserError
+from steeldefect.runs.prepare import prepare
 from tests.conftest import Compose
 
 BAR = 0.9

@@ -9,7 +9,8 @@ from steeldefect.evaluate.synthesis import synthesize
 from steeldefect.gan.filtering import candidates, most_plausible
 from steeldefect.gan.sampling import draw, load_generator
 from steeldefect.gan.training import train_gan
-from steeldefect.runs.context import Context, prepare
+from steeldefect.runs.context import Context
+from steeldefect.runs.prepare import prepare
 from tests.conftest import Compose
 
 

@@ -9,7 +9,7 @@ import torch
 from steeldefect.data.datamodule import MixDataModule
 from steeldefect.gan import module as module_file
 from steeldefect.gan.module import AdversarialModule
-from steeldefect.runs.context import prepare
+from steeldefect.runs.prepare import prepare
 from steeldefect.runs.training import LAST
 from tests.conftest import Compose
 from tests.gan.test_training import equal, run

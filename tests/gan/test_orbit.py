@@ -5,7 +5,7 @@ from steeldefect.evaluate.synthesis import synthesize
 from steeldefect.gan.orbit import placed, placing
 from steeldefect.gan.sampling import CHUNK
 from steeldefect.gan.training import train_gan
-from steeldefect.runs.context import prepare
+from steeldefect.runs.prepare import prepare
 from tests.conftest import Compose
 
 RAMP = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None] + 2 * np.arange(64, dtype=np.uint8), (400, 64, 64))

@@ -14,8 +14,9 @@ from steeldefect.gan.probe import LAST_GOOD, LastGood, QualityProbe
 from steeldefect.gan.quality import real_pool
 from steeldefect.gan.sampling import settled
 from steeldefect.gan.training import train_gan
-from steeldefect.runs.context import Context, prepare
+from steeldefect.runs.context import Context
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.prepare import prepare
 from steeldefect.runs.training import fit, seed_everything
 from tests.conftest import Compose
 

@@ -10,8 +10,9 @@ import torch
 from steeldefect.data.datamodule import MixDataModule
 from steeldefect.gan.module import AdversarialModule
 from steeldefect.gan.training import train_gan
-from steeldefect.runs.context import Context, prepare
+from steeldefect.runs.context import Context
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.prepare import prepare
 from steeldefect.runs.training import LAST, fit, seed_everything
 from tests.conftest import Compose
 

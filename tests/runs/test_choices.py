@@ -89,7 +89,7 @@ def test_debug_presets_are_short_and_stay_out_of_the_artifacts() -> None:
 
 def test_profile_leaves_its_report_in_the_logs(tiny: Compose) -> None:
     from steeldefect.classify.training import train_cell
-    from steeldefect.runs.context import prepare
+    from steeldefect.runs.prepare import prepare
 
     context = prepare(tiny("train_classifier", "classifier=small_cnn", "mix=org100", "trainer.profiler=simple"))
     train_cell(context)

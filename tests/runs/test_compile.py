@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from steeldefect.gan.training import train_gan
-from steeldefect.runs.context import prepare
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.prepare import prepare
 from tests.conftest import Compose
 from tests.stages import make
 

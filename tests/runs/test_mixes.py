@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from steeldefect.runs.context import Context, prepare
+from steeldefect.runs.context import Context
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.identity import digest
 from steeldefect.runs.mixes import ORG20, added_counts, mix_name, phase_updates
+from steeldefect.runs.prepare import prepare
 from steeldefect.runs.settings import plain
 from tests.conftest import ROOT, Compose
 
