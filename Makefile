@@ -5,6 +5,7 @@ SCALE ?= demo
 GAN ?= edcgan
 SCHEDULE ?= fixed_steps
 REPLICATES ?= 0
+REPEATS ?=
 CLASSIFIERS ?= mobilenet_v2,small_cnn,resnet19,vgg16
 MIXES ?=
 K ?= 10
@@ -16,7 +17,7 @@ JOBS ?=
 PARTS ?= controls controls_augmented
 ARGS ?=
 
-KNOWN := PYTHON DATA SPLIT SCALE GAN SCHEDULE REPLICATES CLASSIFIERS MIXES K STUDY SOURCE OUTPUT METRIC JOBS PARTS ARGS
+KNOWN := PYTHON DATA SPLIT SCALE GAN SCHEDULE REPLICATES REPEATS CLASSIFIERS MIXES K STUDY SOURCE OUTPUT METRIC JOBS PARTS ARGS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(KNOWN) MAKE% -%,$(GIVEN))
 $(if $(strip $(UNKNOWN)),$(error no such variable: $(UNKNOWN); there are $(KNOWN)))
@@ -41,6 +42,7 @@ TO = 'output=$(if $(OUTPUT),$(OUTPUT),$${artifacts}/report/$(1))' grid.replicate
 # in place of what an experiment declares, where they are given
 SAID = $(filter-out file,$(origin CLASSIFIERS))
 GRID = $(if $(SAID),classifier=$(CLASSIFIERS)) $(if $(MIXES),mix=$(MIXES))
+RUNS = replicate=$(REPLICATES) $(if $(REPEATS),repeat=$(REPEATS))
 STAMP := .venv/.installed
 
 .PHONY: help setup demo test test-coverage lint format audit validate-audit split gan bank quality ablation generators table2 table3 inflation controls \
@@ -53,6 +55,7 @@ help: ## this list
 	@echo "  DATA=$(DATA) SPLIT=$(SPLIT) SCALE=$(SCALE) GAN=$(GAN) SCHEDULE=$(SCHEDULE) REPLICATES=$(REPLICATES)"
 	@echo "  CLASSIFIERS=$(CLASSIFIERS)  MIXES=instead of a study's own"
 	@echo "  K=$(K) images a class (low-data)  STUDY=$(STUDY) (plan)  ARGS=any further overrides"
+	@echo "  REPEATS=0,1,2 trains every cell so many times; the mean of its trainings enters, n counts replicates"
 	@echo "  JOBS=2 cells of a sweep at a time, each in a process of its own, the cores shared out (one after the other)"
 	@echo "  OUTPUT=folder of the report (experiments/results/controls, to commit it) instead of artifacts/report/<study>"
 	@echo "  METRIC=balanced_accuracy or macro_f1: what the differences of a report are tested in, where classes are uneven (accuracy)"
@@ -114,29 +117,29 @@ generators: $(STAMP) ## the table of the generators whose quality was measured
 	$(RUN)/report.py study=generators 'output=$${artifacts}/report/generators' $(FROM) $(BASE)
 
 table2: bank ## MobileNetV2 over six mixes, then the report
-	$(RUN)/train_classifier.py $(SWEEP) experiment=table2 replicate=$(REPLICATES) $(BASE) || failed=1; \
+	$(RUN)/train_classifier.py $(SWEEP) experiment=table2 $(RUNS) $(BASE) || failed=1; \
 	$(RUN)/report.py study=table2 $(call TO,table2) $(call OF,$(PLAIN)$(comma) classifier: mobilenet_v2) $(FROM) $(BASE) && exit $$failed
 
 table3: bank ## classifiers over three mixes, then the report
-	$(RUN)/train_classifier.py $(SWEEP) experiment=table3 classifier=$(CLASSIFIERS) replicate=$(REPLICATES) $(BASE) || failed=1; \
+	$(RUN)/train_classifier.py $(SWEEP) experiment=table3 classifier=$(CLASSIFIERS) $(RUNS) $(BASE) || failed=1; \
 	$(RUN)/report.py study=table3 $(call TO,table3) grid.classifiers=[$(CLASSIFIERS)] \
 		$(call OF,$(PLAIN)$(comma) classifier: [$(CLASSIFIERS)]) $(FROM) $(BASE) && exit $$failed
 
 inflation: $(STAMP) ## what a leaking split pretends: random against grouped, originals alone
-	$(RUN)/train_classifier.py $(SWEEP) experiment=inflation replicate=$(REPLICATES) dataset=$(DATA) scale=$(SCALE) $(ARGS) || failed=1; \
+	$(RUN)/train_classifier.py $(SWEEP) experiment=inflation $(RUNS) dataset=$(DATA) scale=$(SCALE) $(ARGS) || failed=1; \
 	$(RUN)/report.py study=inflation $(call TO,inflation) 'where={dataset: $(DATA), scale: $(SCALE)}' \
 		dataset=$(DATA) scale=$(SCALE) $(ARGS) && exit $$failed
 
 controls: bank ## originals, bank and their controls, then the report
 	for part in $(PARTS); do \
-		$(RUN)/train_classifier.py $(SWEEP) experiment=$$part $(GRID) replicate=$(REPLICATES) $(BASE) || failed=1; \
+		$(RUN)/train_classifier.py $(SWEEP) experiment=$$part $(GRID) $(RUNS) $(BASE) || failed=1; \
 	done; \
 	$(RUN)/report.py study=controls $(call TO,controls) $(call OF,$(comma) real_per_class: null) $(FROM) $(BASE) && exit $$failed
 
 low-data: $(STAMP) ## K real images a class, for the generator too, then the report
 	$(RUN)/train_gan.py $(SWEEP) real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
 	$(RUN)/synthesize.py $(SWEEP) mix=org20,bank1000 real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
-	$(RUN)/train_classifier.py $(SWEEP) experiment=low_data $(GRID) real_per_class=$(K) replicate=$(REPLICATES) $(BASE) || failed=1; \
+	$(RUN)/train_classifier.py $(SWEEP) experiment=low_data $(GRID) real_per_class=$(K) $(RUNS) $(BASE) || failed=1; \
 	$(RUN)/report.py study=low_data $(call TO,low_data) $(OF) $(FROM) $(BASE) && exit $$failed
 
 # a rate that diverges is an answer too, so the choice is made from what there is
@@ -145,7 +148,7 @@ choose-lr: $(STAMP) ## choose learning rates on development replicates, by valid
 	$(RUN)/choose_lr.py scale=$(SCALE) $(if $(OUTPUT),output=$(OUTPUT)) $(FROM) $(ARGS)
 
 plan: $(STAMP) ## cells, cost and state of a study (STUDY=controls)
-	$(RUN)/plan.py study=$(STUDY) $(if $(filter-out file,$(origin PARTS)),'parts=[$(subst $() $(),$(comma),$(PARTS))]') $(if $(filter-out choose_lr,$(STUDY)),sweep.replicate=[$(REPLICATES)]) \
+	$(RUN)/plan.py study=$(STUDY) $(if $(filter-out file,$(origin PARTS)),'parts=[$(subst $() $(),$(comma),$(PARTS))]') $(if $(filter-out choose_lr,$(STUDY)),sweep.replicate=[$(REPLICATES)]) $(if $(REPEATS),sweep.repeat=[$(REPEATS)]) \
 		$(if $(SAID),sweep.classifier=[$(CLASSIFIERS)]) $(if $(MIXES),sweep.mix=[$(MIXES)]) \
 		$(if $(filter low_data,$(STUDY)),real_per_class=$(K)) $(if $(SOURCE),'source=[$(SOURCE)]') $(BASE)
 

@@ -108,7 +108,11 @@ def test_make_passes_on_what_lies_elsewhere_and_how_many_cells_at_a_time() -> No
     assert all("-m hydra/launcher=local hydra.launcher.n_jobs=2 " in line for line in sweeps) and len(sweeps) == 3
     assert "'source=[results/a,results/b,${artifacts}]'" in report and "grid.replicates=[3,4]" in report
     plain = expanded("make controls")
-    assert not any("launcher" in line or "source" in line for line in plain)
+    assert not any("launcher" in line or "source" in line or "repeat" in line for line in plain)
+    # a generator and its bank are no more than before
+    again = [line for line in expanded("make controls REPEATS=0,1") if "repeat=0,1" in line]
+    assert again and all("train_classifier" in line for line in again)
+    assert "sweep.repeat=[0,1]" in expanded("make plan REPEATS=0,1")[0]
     assert "'source=[results/a]'" in expanded("make plan SOURCE=results/a")[0]
 
 

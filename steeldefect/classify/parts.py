@@ -9,6 +9,7 @@ from steeldefect.data.resize import resize
 from steeldefect.runs.context import Context
 from steeldefect.runs.identity import derived_seed
 from steeldefect.runs.mixes import keeps_originals
+from steeldefect.runs.settings import cell_seed
 
 Part = tuple[np.ndarray, np.ndarray]  # uint8 images (n, S, S), int64 labels (n,)
 
@@ -45,7 +46,7 @@ def phase_data(context: Context, added: Part | None, phase: str) -> MixDataModul
         None if phase == "initial" and len(originals) else added,
         settings["classifier"]["image_size"],
         settings["optimizer"]["batch_size"],
-        derived_seed(settings["train_seed"], phase),
+        derived_seed(cell_seed(settings), phase),
         settings["augment"],
     )
 

@@ -11,6 +11,7 @@ from steeldefect.runs.environment import command_line, git_commit, machine, vers
 from steeldefect.runs.identities import RECIPES
 from steeldefect.runs.loggers import public
 from steeldefect.runs.mixes import keeps_originals
+from steeldefect.runs.settings import cell_seed
 
 TRAINED = 0.9  # training accuracy below which a cell counts as not trained (protocol, "Updates")
 
@@ -51,7 +52,8 @@ def cell_record(context: Context, identifier: str, initial_id: str | None, outco
         "select": settings["select"],
         "real_per_class": settings["real_per_class"],
         "classifier": settings["classifier"]["name"],
-        **{key: settings[key] for key in ("replicate", "split_seed", "gan_seed", "train_seed")},
+        **{key: settings[key] for key in ("replicate", "repeat", "split_seed", "gan_seed")},
+        "train_seed": cell_seed(settings),
         "ids": {
             "dataset": context.images.content,
             "split": context.split_id,

@@ -21,6 +21,7 @@ from steeldefect.runs.context import Context
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.identity import derived_seed, digest
 from steeldefect.runs.loggers import wandb_run
+from steeldefect.runs.settings import cell_seed
 from steeldefect.runs.store import Work, write_json
 from steeldefect.runs.training import SCRATCH, fit, seed_everything
 
@@ -64,7 +65,10 @@ def train_cell(context: Context) -> str:
 def title(context: Context) -> str:
     settings, k = context.settings, context.settings["real_per_class"]
     parts = [settings["classifier"]["name"], context.mix, *([] if k is None else [f"k{k}"])]
-    return "-".join([*parts, *(["augmented"] if settings["augment"] != "none" else []), f"r{settings['replicate']}"])
+    parts += ["augmented"] if settings["augment"] != "none" else []
+    return "-".join(
+        [*parts, f"r{settings['replicate']}", *([f"again{settings['repeat']}"] if settings["repeat"] else [])]
+    )
 
 
 def _told(record: dict[str, Any]) -> str:
@@ -103,7 +107,7 @@ def _initial(context: Context, added: Part | None) -> str | None:
 
 def _new_module(context: Context) -> ClassifierModule:
     settings = context.settings
-    seed_everything(derived_seed("classifier", "init", settings["train_seed"]))
+    seed_everything(derived_seed("classifier", "init", cell_seed(settings)))
     return ClassifierModule(settings["classifier"], settings["optimizer"], len(context.images.classes))
 
 
@@ -123,7 +127,7 @@ def _fit(
         settings,
         folder,
         context.precision("classifier"),
-        derived_seed("classifier", phase, settings["train_seed"]),
+        derived_seed("classifier", phase, cell_seed(settings)),
         f"{title(context)} {phase}",
         loggers,
         {"max_steps": context.updates(phase), "max_epochs": -1},

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from steeldefect.report.collect import Collection, Record
-from steeldefect.report.statistics import Estimate, Run, difference, estimate, terms
+from steeldefect.report.repeats import ADVICE, cells, differing, trainings
+from steeldefect.report.statistics import Estimate, Run, difference, estimate, mean_run, terms
 from steeldefect.runs.errors import UserError
 
 DEVELOPMENT = 102  # protocol, "Replicates": from here on they choose settings and enter no study
@@ -134,7 +133,7 @@ class Arms:
         _require_one(self.records, "recipe", lambda record: record["recipe"], group)
         _require_one(self.records, "data set", lambda record: record["ids"].get("dataset"), group)
         _require_one(self.records, "list of classes", lambda record: tuple(record["classes"]), group)
-        _require_single(self.records)
+        self.cells = cells(self.records)
         self.classes: list[str] = self.records[0]["classes"]
         self.replicates = sorted(replicates or {record["replicate"] for record in self.records})
         self.mixes = sorted({record["mix"] for record in self.records}, key=self.order)
@@ -148,7 +147,7 @@ class Arms:
     def arm(self, classifier: str, mix: str) -> Arm:
         own = {
             record["replicate"]: record
-            for record in self.records
+            for record in self.cells
             if (record["classifier"], record["mix"]) == (classifier, mix) and record["replicate"] in self.replicates
         }
         trained = {replicate: record for replicate, record in sorted(own.items()) if record["trained"]}
@@ -157,6 +156,11 @@ class Arms:
 
     def run(self, record: Record, metric: str, index: int | None = None) -> Run | None:
         """One cell's value of a metric, overall or (`index`) of a class; None where the record lacks it."""
+        runs = [self._training(one, metric, index) for one in trainings(record)]
+        found = [run for run in runs if run is not None]
+        return mean_run(found) if found and len(found) == len(runs) else None
+
+    def _training(self, record: Record, metric: str, index: int | None) -> Run | None:
         if index is None:
             value = record["metrics"].get(metric)
         else:
@@ -223,12 +227,12 @@ def paired_runs(
 
 def _require_trained_alike(one: Record, other: Record) -> None:
     """What a difference is said to be of, the mix, must be all that two cells differ in."""
-    keys = sorted(set(_differing(_way(one), _way(other))))
+    keys = sorted(set(differing(_way(one), _way(other))))
     if keys:
         cells = " and ".join(f"{record['id']} ({record['mix']})" for record in (one, other))
         raise UserError(
             f"cells {cells} of replicate {one['replicate']} were trained in different ways ({', '.join(keys[:4])}), so nobody "
-            f"knows what their difference is of; {_ADVICE}"
+            f"knows what their difference is of; {ADVICE}"
         )
 
 
@@ -240,13 +244,7 @@ def _way(record: Record) -> dict[str, Any]:
 def mean_of_runs(by_arm: Sequence[Mapping[int, Run]]) -> dict[int, Run]:
     """The mean over arms within each replicate that all of them have; the images are the same in all."""
     shared = sorted(set.intersection(*(set(runs) for runs in by_arm))) if by_arm else []
-    means: dict[int, Run] = {}
-    for replicate in shared:
-        own = [runs[replicate] for runs in by_arm]
-        value, moved = float(np.mean([run.value for run in own])), [run.terms for run in own if run.terms is not None]
-        alike = len(moved) == len(own) and len({len(part) for part in moved}) == 1
-        means[replicate] = Run(value, own[0].clusters, np.mean(moved, axis=0)) if alike else Run(value)
-    return means
+    return {replicate: mean_run([runs[replicate] for runs in by_arm]) for replicate in shared}
 
 
 def _require_one(records: Sequence[Record], what: str, of: Any, group: Group) -> None:
@@ -255,32 +253,4 @@ def _require_one(records: Sequence[Record], what: str, of: Any, group: Group) ->
         by_value.setdefault(of(record), []).append(record["id"])
     if len(by_value) > 1:
         named = "; ".join(f"{value}: {', '.join(ids[:3])}" for value, ids in sorted(by_value.items(), key=str))
-        raise UserError(f"one table must not mix cells of more than one {what} ({group.title}): {named}; {_ADVICE}")
-
-
-_ADVICE = (
-    "move the others out of source, choose with where, such as 'where={recipe: 1}' or 'where={optimizer.lr: 0.03}', or give "
-    "each way an artifacts= of its own"
-)
-
-
-def _require_single(records: Sequence[Record]) -> None:
-    places: dict[tuple[str, str, int], Record] = {}
-    for record in records:
-        place = (record["classifier"], record["mix"], record["replicate"])
-        other = places.setdefault(place, record)
-        if other is not record:
-            keys = sorted(set(_differing(other["config"], record["config"])))
-            told = f"they differ in {', '.join(keys[:4])}" if keys else "their configs are the same"
-            raise UserError(
-                f"cells {other['id']} and {record['id']} are both {place[0]} on {place[1]}, replicate {place[2]}; "
-                f"{told}; {_ADVICE}"
-            )
-
-
-def _differing(one: Any, other: Any, prefix: str = "") -> Iterable[str]:
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for key in sorted(set(one) | set(other)):
-            yield from _differing(one.get(key), other.get(key), f"{prefix}.{key}" if prefix else key)
-    elif one != other:
-        yield prefix
+        raise UserError(f"one table must not mix cells of more than one {what} ({group.title}): {named}; {ADVICE}")

@@ -103,6 +103,7 @@ def _order(record: Record) -> tuple[Any, ...]:
         record["classifier"],
         record["mix"],
         record["replicate"],
+        record.get("train_seed", 0),
         record["id"],
     )
 

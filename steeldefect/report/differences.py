@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steeldefect.report.arms import Arms, Group, Missing
+from steeldefect.report.repeats import trainings
 from steeldefect.report.statistics import Estimate, estimate, p_value, scene_sums, sign_flip, smallest_shown
 from steeldefect.report.tables import Entry, group_columns, number, shortfall, sizes
 
@@ -108,7 +109,7 @@ def contrast(
         sizes=sizes(arms, [one[r] for r in paired]),
         not_trained=short[0],
         absent=short[1],
-        cells=frozenset(record["id"] for r in paired for record in (one[r], two[r])),
+        cells=frozenset(each["id"] for r in paired for cell in (one[r], two[r]) for each in trainings(cell)),
         primary=(
             is_primary_group(arms.group)
             and (classifier, mix) == (PRIMARY_CLASSIFIER, PRIMARY_MIX)

@@ -12,6 +12,7 @@ from steeldefect.report.contrasts import ContrastTable
 from steeldefect.report.differences import HEAD, Contrast
 from steeldefect.report.low_data import EXCHANGE_HEAD, ExchangeTable
 from steeldefect.report.provenance import CELL_COLUMNS, Shown, cell_rows
+from steeldefect.report.repeats import trainings
 from steeldefect.report.tables import BASELINE, Entry, Table, entry
 
 
@@ -122,7 +123,7 @@ def confusions(arms: Arms) -> list[Confusion]:
             if trained:
                 counts = np.sum([record["confusion"] for record in trained], axis=0)
                 shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-                ids = tuple(record["id"] for record in trained)
+                ids = tuple(one["id"] for record in trained for one in trainings(record))
                 found.append(Confusion(classifier, mix, len(trained), arms.classes, shares.round(1).tolist(), ids))
     return found
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from rich.table import Table as RichTable
 
+from steeldefect.report import repeats
 from steeldefect.report.arms import TESTED, Arms, Missing
 from steeldefect.report.collect import Collection, Record, without_path
 from steeldefect.report.statistics import Estimate
@@ -43,9 +44,11 @@ def facts(collection: Collection) -> list[str]:
     """How many cells, hours, machines, versions, commits, data sets; a sentence each."""
     records = collection.records
     trained = sum(record["trained"] for record in records)
+    again = repeats.fact(records)
     return [
         f"{len(records)} cells, {trained} trained, {len(records) - trained} not trained; "
         f"{sum(record['id'] in collection.tested for record in records)} with predictions.",
+        *([again] if again else []),
         f"{hours(records)}",
         f"Machines: {'; '.join(_all(_environment(record, 'machine') for record in records))}; "
         f"device {', '.join(_all(_environment(record, 'device') for record in records))}; "
@@ -71,11 +74,16 @@ def cell_rows(records: Iterable[Record]) -> list[tuple[str, ...]]:
     for record in records:
         updates = record.get("updates", {})
         shown = f"{100 * record['metrics']['accuracy']:.1f}" if record["trained"] else "not trained"
-        values = [record["id"], record["classifier"], record["mix"], record["gan"], record["replicate"]]
+        values = [record["id"], record["classifier"], record["mix"], record["gan"], _replicate(record)]
         values += [", ".join(record["schedules"]), " + ".join(str(updates[phase]) for phase in updates), shown]
         values += [record["ids"].get("split") or "", record["ids"].get("bank") or ""]
         rows.append(tuple(str(value) for value in values))
     return rows
+
+
+def _replicate(record: Record) -> str:
+    again = record.get("repeat", 0)
+    return f"{record['replicate']}{f', repeat {again}' if again else ''}"
 
 
 def hours(records: Sequence[Record]) -> str:

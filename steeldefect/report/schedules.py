@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from steeldefect.report.arms import Arms, Missing, paired_runs
 from steeldefect.report.collect import Record
+from steeldefect.report.repeats import trainings
 from steeldefect.report.statistics import estimate
 from steeldefect.report.tables import BASELINE, TITLES, Entry, Table
 
@@ -31,7 +32,7 @@ def schedules_tables(tables: Sequence[Arms]) -> list[Table]:
 
 def _cells(arms: Arms, classifier: str) -> dict[int, Record]:
     """Of org100, by replicate, trained or not."""
-    own = (record for record in arms.records if (record["classifier"], record["mix"]) == (classifier, BASELINE))
+    own = (record for record in arms.cells if (record["classifier"], record["mix"]) == (classifier, BASELINE))
     return {record["replicate"]: record for record in own if record["replicate"] in arms.replicates}
 
 
@@ -42,5 +43,5 @@ def _cost(many: Arms, few: Arms, classifier: str, gate: bool) -> Entry:
     present = set(_cells(many, classifier)) & set(_cells(few, classifier))
     absent = len(set(many.replicates) | set(few.replicates)) - len(present)
     value = estimate(runs, fraction=False) if runs else Missing("not trained" if present else "missing")
-    records = tuple(record["id"] for of in (passed, other) for record in of.values())
+    records = tuple(one["id"] for of in (passed, other) for record in of.values() for one in trainings(record))
     return Entry(value, "", True, len(present) - len(runs), absent, ((classifier, BASELINE),), records)

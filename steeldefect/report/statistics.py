@@ -115,6 +115,13 @@ def difference(one: Run, other: Run) -> Run:
     return Run(one.value - other.value, one.clusters, one.terms - other.terms)
 
 
+def mean_run(runs: Sequence[Run]) -> Run:
+    """The mean of runs on the same test images, as one run: of classifiers, or of repeats of one cell."""
+    value, moved = float(np.mean([run.value for run in runs])), [run.terms for run in runs if run.terms is not None]
+    alike = len(moved) == len(runs) and len({len(part) for part in moved}) == 1
+    return Run(value, runs[0].clusters, np.mean(moved, axis=0)) if alike else Run(value)
+
+
 def unpaired(one: Run, other: Run) -> Run:
     """The difference of two runs whose test images are different ones; a scene of both counts as one cluster."""
     if one.terms is None or other.terms is None or one.clusters is None or other.clusters is None:

@@ -10,6 +10,7 @@ from typing import Any
 from steeldefect.gan.orbit import placing
 from steeldefect.runs.identity import digest
 from steeldefect.runs.mixes import fills_up, keeps_originals
+from steeldefect.runs.settings import cell_seed
 
 RECIPES = {"split": 1, "gan": 4, "bank": 1, "initial": 2, "cell": 2, "judge": 2, "quality": 2}
 LEFT_OUT = {"gan": ("sheet_every",), "classifier": ("cpu_precision", "weights")}
@@ -219,7 +220,7 @@ def _training(settings: Mapping[str, Any], precision: str, weights: str | None, 
         "classifier": _without(settings["classifier"], LEFT_OUT["classifier"]) | {"weights": weights},
         "augment": settings["augment"],
         "optimizer": dict(settings["optimizer"]),
-        "seed": settings["train_seed"],
+        "seed": cell_seed(settings),
         "precision": precision,
         **_last_batch([images], settings["optimizer"]["batch_size"]),
     }

@@ -20,6 +20,7 @@ POLICIES = ("brightness", "contrast", "flip", "translation", "cutout")  # of gan
 SCHEDULES = ("fixed_steps", "paper")
 SELECTS = ("last", "validation")
 EVALUATIONS = ("test", "validation")
+REPEAT_STRIDE = 1000  # far above any replicate
 LOW_DATA_BATCH = 64  # protocol, "Low data"
 LOW_DATA_SHEETS = 20  # sample sheets at most, where an epoch is one update
 
@@ -51,7 +52,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 def check(settings: Mapping[str, Any]) -> None:
     """Every rule on the values themselves, each answered with the key, the value and what is allowed."""
-    for key in ("replicate", "split_seed", "gan_seed", "train_seed"):
+    for key in ("replicate", "split_seed", "gan_seed", "train_seed", "repeat"):
         value = settings[key]
         require(isinstance(value, int) and value >= 0, f"{key}={value}: must be a whole number from 0 up")
     _among("augment", settings["augment"], AUGMENTS)
@@ -92,6 +93,11 @@ def check(settings: Mapping[str, Any]) -> None:
     keep = settings["bank"]["filter_keep"]
     require(_number(keep) and 0 < keep <= 1, f"bank.filter_keep={keep}: must lie in (0, 1]")
     _check_quality(settings["quality"], settings["real_per_class"])
+
+
+def cell_seed(settings: Mapping[str, Any]) -> int:
+    """Seed of a classifier of the sweep, its own for each `repeat`; that of the first is `train_seed` itself."""
+    return int(settings["train_seed"] + REPEAT_STRIDE * settings["repeat"])
 
 
 def _check_gan(gan: Mapping[str, Any]) -> None:

@@ -74,6 +74,16 @@ def test_phase_initial_is_shared_between_mixes_but_not_with_org0(tiny: Compose) 
     assert record_of(contexts[2], digest(contexts[2].cell_identity))["counts"]["real"] == 0
 
 
+def test_a_repeat_is_another_training_on_the_same_split_and_bank(tiny: Compose) -> None:
+    one = with_bank(prepare(tiny("train_classifier", "classifier=small_cnn", "mix=org20")))
+    other = prepare(tiny("train_classifier", "classifier=small_cnn", "mix=org20", "repeat=1"))
+    assert (one.split_id, one.gan_id, one.bank_id) == (other.split_id, other.gan_id, other.bank_id)
+    first, second = (record_of(context, train_cell(context)) for context in (one, other))
+    assert first["id"] != second["id"] and first["ids"]["initial"] != second["ids"]["initial"]
+    assert (second["repeat"], second["train_seed"]) == (1, 1000) and (first["repeat"], first["train_seed"]) == (0, 0)
+    assert first["counts"] == second["counts"] and first["replicate"] == second["replicate"]
+
+
 def test_org20_is_one_cell_under_both_schedules_and_org100_is_not(tiny: Compose) -> None:
     for mix, same in (("org20", True), ("org100", False)):
         ids = {

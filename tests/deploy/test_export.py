@@ -124,7 +124,7 @@ def test_unknown_and_ambiguous_cells_are_named(exported: Exported, tmp_path: Pat
 def test_a_cell_without_weights_names_the_command_that_makes_them(tmp_path: Path) -> None:
     """The command is run: it trains the same cell, under the same id, this time with weights."""
     artifacts = tmp_path / "artifacts"
-    identifier = train_cell(prepare(composed_cell(artifacts, *CELL)))
+    identifier = train_cell(prepare(composed_cell(artifacts, *CELL, "repeat=1")))
     store = Store(artifacts)
     record = find_cell(store, identifier)
     choices = {group: [p.stem for p in (ROOT / "conf" / group).glob("*.yaml")] for group in (*GROUPS, "mix")}

@@ -1,0 +1,116 @@
+"""A cell that was trained more than once (`repeat`): one record for all of it, and what another training is worth."""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from steeldefect.report.collect import Record
+from steeldefect.runs.errors import UserError
+
+SEEDS = ("repeat", "train_seed")  # of a config: all that repeats of one cell may differ in
+ADVICE = (
+    "move the others out of source, choose with where, such as 'where={recipe: 1}' or 'where={optimizer.lr: 0.03}', or give "
+    "each way an artifacts= of its own"
+)
+
+
+def cells(records: Sequence[Record]) -> list[Record]:
+    """One record a classifier, mix and replicate of one group: the mean of its repeats, where there are several.
+
+    `UserError` where two differ in more than the seed of their training.
+    """
+    places: dict[tuple[str, str, int], list[Record]] = {}
+    for record in records:
+        own = places.setdefault((record["classifier"], record["mix"], record["replicate"]), [])
+        if own:
+            _require_repeat(own, record)
+        own.append(record)
+    return [_mean(own) for own in places.values()]
+
+
+def trainings(cell: Record) -> Sequence[Record]:
+    """The records behind one of `cells`: those that trained, or where none did all of them."""
+    behind: Sequence[Record] = cell.get("trainings", [cell])
+    return behind
+
+
+def _mean(repeats: Sequence[Record]) -> Record:
+    """Every training that passed the gate weighs the same; one that did not enters no mean, as a cell would not."""
+    own = [record for record in repeats if record["trained"]] or list(repeats)
+    if len(own) == 1:
+        return own[0]
+    mean = {part: _means([record[part] for record in own]) for part in ("metrics", "per_class", "cost")}
+    confusion = np.mean([record["confusion"] for record in own], axis=0).tolist()
+    return own[0] | mean | {"confusion": confusion, "trainings": own}
+
+
+def _means(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    shared = [key for key in parts[0] if all(part.get(key) is not None for part in parts)]
+    return {key: np.mean([part[key] for part in parts], axis=0).tolist() for key in shared}
+
+
+def _require_repeat(repeats: Sequence[Record], record: Record) -> None:
+    other = next((one for one in repeats if _seed(one) == _seed(record)), repeats[0])
+    keys = sorted({key for key in differing(_way(other), _way(record)) if key not in SEEDS})
+    if not keys and _seed(other) != _seed(record):
+        return
+    told = f"they differ in {', '.join(keys[:4])}" if keys else "their configs are the same"
+    raise UserError(
+        f"cells {other['id']} and {record['id']} are both {record['classifier']} on {record['mix']}, replicate "
+        f"{record['replicate']}; {told}; {ADVICE}"
+    )
+
+
+def _way(record: Record) -> dict[str, Any]:
+    ids = {stage: record["ids"].get(stage) for stage in ("split", "bank", "weights")}
+    return record["config"] | {"precision": record["environment"].get("precision"), "ids": ids}
+
+
+def _seed(record: Record) -> Any:
+    return record.get("train_seed")
+
+
+def differing(one: Any, other: Any, prefix: str = "") -> Iterable[str]:
+    """The dotted keys in which two configs differ."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in sorted(set(one) | set(other)):
+            yield from differing(one.get(key), other.get(key), f"{prefix}.{key}" if prefix else key)
+    elif one != other:
+        yield prefix
+
+
+def fact(records: Sequence[Record]) -> str:
+    """How many trainings a cell had, and how far they lie apart; empty where each had one."""
+    places: dict[Hashable, list[Record]] = {}
+    for record in records:
+        places.setdefault(_place(record), []).append(record)
+    counts = sorted({len(own) for own in places.values()})
+    if counts in ([], [1]):
+        return ""
+    failed = sum(not record["trained"] for own in places.values() if len(own) > 1 for record in own)
+    spread = "; ".join(_spread(name, list(places.values())) for name in sorted({r["classifier"] for r in records}))
+    return (
+        f"Trainings of a cell (`repeat`): {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''}. The mean of those that "
+        f"trained enters{f' ({failed} did not)' if failed else ''}; n counts replicates. Accuracy of one training about the "
+        f"mean of its cell, standard deviation: {spread}."
+    )
+
+
+def _spread(classifier: str, places: Sequence[Sequence[Record]]) -> str:
+    own = [
+        [r["metrics"]["accuracy"] for r in place if r["trained"] and r["classifier"] == classifier] for place in places
+    ]
+    several = [values for values in own if len(values) > 1]
+    freedom = sum(len(values) - 1 for values in several)
+    if not freedom:
+        return f"{classifier} not known"
+    squares = sum(float(np.var(values)) * len(values) for values in several)
+    return f"{classifier} {100 * np.sqrt(squares / freedom):.1f} points ({len(several)} cells)"
+
+
+def _place(record: Record) -> Hashable:
+    ids = record["ids"]
+    keys = ("classifier", "mix", "augment", "real_per_class", "replicate", "recipe")
+    stages = (ids.get("split"), ids.get("bank"), tuple(record["schedules"]), str(record.get("updates")))
+    return (*(record[key] for key in keys), *stages)
