@@ -69,6 +69,8 @@ def study_rows(overrides: Sequence[str], options: Mapping[str, Any], work: Path)
     """`growth_study_cells_<n>`: seconds of a fresh sweep of n small cells, its start included."""
     artifacts = work / "artifacts"
     given = [*overrides, "logger=csv", f"artifacts={artifacts}"]
+    # the decoded images are there, and the libraries in memory, before the first is timed
+    run_verb(sweep_command(given, options["sweep"], 1), work / "logs" / "first.txt")
     rows = []
     for cells in options["growth"]["cells"]:
         for kind in ("cells", "splits"):

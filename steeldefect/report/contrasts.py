@@ -21,6 +21,7 @@ from steeldefect.report.differences import (
 from steeldefect.report.statistics import holm
 from steeldefect.report.tables import CONTROLS, TITLES, UNIFORM, contrasted
 from steeldefect.report.verdict import asked, question
+from steeldefect.runs.environment import alike
 
 NOTE = f"""\
 *points*: mean paired difference over replicates, [95 % interval], n = runs. *p*: of no difference, two-sided, from the same
@@ -157,12 +158,12 @@ def _holm(contrasts: Sequence[Contrast]) -> dict[Any, float]:
 
 def _machines(arms: Arms, contrasts: Iterable[Contrast]) -> str:
     """What is to be known of pairs whose two cells rest on weights of different machines."""
-    machine = {record["id"]: record["environment"].get("machine") for record in arms.records}
+    machine = {record["id"]: str(record["environment"].get("machine")) for record in arms.records}
     split = set()
     for one in contrasts:
         cells = [arms.arm(one.classifier, mix).trained for mix in (one.mix, one.arm)]
         for r in set(cells[0]) & set(cells[1]):
-            if machine[cells[0][r]["id"]] != machine[cells[1][r]["id"]]:
+            if not alike(machine[cells[0][r]["id"]], machine[cells[1][r]["id"]]):
                 split.add((one.classifier, one.mix, one.arm, r))
     if not split:
         return ""

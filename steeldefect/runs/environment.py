@@ -48,18 +48,30 @@ def command_line() -> str:
     return shlex.join(["python", name, *sys.argv[1:]])
 
 
+# of a CPU's flags: the widest first; two of one name may differ in them, and with them in speed and in the last digits
+INSTRUCTIONS = {"avx512_bf16": "AVX512-BF16", "avx512f": "AVX512", "avx2": "AVX2"}
+
+
 def machine() -> str:
+    """`AMD EPYC, 2 cores, AVX2`; in records of before the instruction set was told, without its last part."""
     processes = ranks.here().size
     several = f", {processes} processes" if processes > 1 else ""
-    return f"{_processor()}, {len(os.sched_getaffinity(0))} cores{several}"
+    told = next((name for flag, name in INSTRUCTIONS.items() if flag in _cpu().get("flags", "").split()), None)
+    cores = f"{len(os.sched_getaffinity(0))} cores{several}"
+    return ", ".join([_cpu().get("model name", platform.machine()), cores, *([told] if told else [])])
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two records may be of one kind of machine."""
+    short, long = sorted((one, other), key=len)
+    return long == short or long.removeprefix(f"{short}, ") in INSTRUCTIONS.values()
 
 
 @functools.cache
-def _processor() -> str:
+def _cpu() -> dict[str, str]:
+    """Of the first core, as the kernel tells it; empty elsewhere than on Linux."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
     except OSError:
-        pass
-    return platform.machine()
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

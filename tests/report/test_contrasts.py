@@ -18,6 +18,7 @@ from steeldefect.report.statistics import holm, two_way
 from steeldefect.report.tables import SUMMARY, contrasted, table3
 from steeldefect.report.terminal import show
 from steeldefect.report.write import Grid, write_report
+from steeldefect.runs.environment import alike
 from tests.report.make_fixture import EXPECTED, FIXTURE, GOLDEN_OF, STUDIES, STUDY_GRIDS
 
 
@@ -142,6 +143,13 @@ def test_pairs_of_two_machines_are_named():
     # to org100, to classical, and org20 to it
     assert "The two cells of 3 pairs were trained on different kinds of machine" in notes[0]
     assert not any("kinds of machine" in table.note for table in contrast_tables(arms_of("controls")))
+
+
+def test_a_machine_that_tells_its_instruction_set_is_the_one_that_did_not():
+    before, now, other = "AMD EPYC, 2 cores", "AMD EPYC, 2 cores, AVX2", "AMD EPYC, 2 cores, AVX512-BF16"
+    assert alike(before, now) and alike(now, before) and alike(before, other) and alike(now, now)
+    assert not alike(now, other) and not alike(before, "AMD EPYC, 4 cores, AVX2")
+    assert not alike(before, f"{before}, 2 processes, AVX2") and not alike(before, f"{before}, 2 processes")
 
 
 def test_the_csv_holds_the_primary_contrasts_as_they_were_judged(tmp_path):
