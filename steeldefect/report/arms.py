@@ -81,9 +81,8 @@ def matching(records: Iterable[Record], where: Mapping[str, Any]) -> list[Record
     def fits(record: Record, key: str, wanted: Any) -> bool:
         # `classifier` is the record's own name of it, `classifier.width` a value of its config
         first, _, rest = key.partition(".")
-        value: Any = (
-            record if first in record and (not rest or isinstance(record[first], Mapping)) else record["config"]
-        )
+        known = {"repeat": 0} | record  # of before there were repeats
+        value: Any = known if first in known and (not rest or isinstance(known[first], Mapping)) else record["config"]
         for part in key.split("."):
             if not isinstance(value, Mapping) or part not in value:
                 raise UserError(f"where: no record field {key!r}; give one such as classifier, mix or optimizer.lr")

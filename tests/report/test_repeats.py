@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steeldefect.report.arms import Arms, groups
+from steeldefect.report.arms import Arms, groups, study_records
 from steeldefect.report.collect import Collection, collect
 from steeldefect.report.differences import contrast
 from steeldefect.report.repeats import fact
@@ -114,6 +114,13 @@ def test_cells_that_differ_in_more_than_their_seed_are_refused() -> None:
             record["ids"] = record["ids"] | {"bank": "0" * 12}
     with pytest.raises(UserError, match=r"they differ in ids\.bank"):
         arms_of(found)
+
+
+def test_the_first_trainings_alone_can_be_chosen_among_records_old_and_new() -> None:
+    found = study()
+    again(found, "org100", 1, 9)
+    assert study_records(found.records, {"repeat": 0}) == study().records
+    assert {record["id"][0] for record in study_records(found.records, {"repeat": [1, 2]})} == {"1"}
 
 
 def test_the_same_seed_twice_is_no_repeat() -> None:
