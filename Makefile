@@ -25,6 +25,7 @@ $(if $(strip $(UNKNOWN)),$(error no such variable: $(UNKNOWN); there are $(KNOWN
 METRICS := accuracy balanced_accuracy macro_f1
 $(if $(filter-out $(METRICS),$(METRIC)),$(error METRIC=$(METRIC): there are $(METRICS)))
 $(if $(and $(filter inflation,$(MAKECMDGOALS)),$(filter-out accuracy,$(METRIC))),$(error METRIC=$(METRIC): inflation is of accuracy))
+$(if $(and $(REPEATS),$(or $(filter choose-lr,$(MAKECMDGOALS)),$(filter choose_lr,$(STUDY)))),$(error REPEATS=$(REPEATS): a rate is chosen from one training a replicate))
 
 RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
@@ -34,7 +35,8 @@ SWEEP = -m $(if $(JOBS),hydra/launcher=local hydra.launcher.n_jobs=$(JOBS))
 comma := ,
 FROM = $(if $(SOURCE),'source=[$(SOURCE)$(comma)$${artifacts}]')
 # cells of other studies in the same folder are no part of a report, nor of its Holm's correction
-OF = 'where={dataset: $(DATA), split: $(SPLIT), scale: $(SCALE)$(1)}'
+AGAIN = $(if $(REPEATS),$(comma) repeat: [$(REPEATS)])
+OF = 'where={dataset: $(DATA), split: $(SPLIT), scale: $(SCALE)$(1)$(AGAIN)}'
 # tables 2 and 3 are of one augmentation and one number of real images, all unless ARGS says another
 PLAIN = $(if $(findstring augment=,$(ARGS)),,$(comma) augment: none)$(if $(findstring real_per_class=,$(ARGS)),,$(comma) real_per_class: null)
 # the report of a study: where it goes, and its replicates
@@ -55,7 +57,7 @@ help: ## this list
 	@echo "  DATA=$(DATA) SPLIT=$(SPLIT) SCALE=$(SCALE) GAN=$(GAN) SCHEDULE=$(SCHEDULE) REPLICATES=$(REPLICATES)"
 	@echo "  CLASSIFIERS=$(CLASSIFIERS)  MIXES=instead of a study's own"
 	@echo "  K=$(K) images a class (low-data)  STUDY=$(STUDY) (plan)  ARGS=any further overrides"
-	@echo "  REPEATS=0,1,2 trains every cell so many times; the mean of its trainings enters, n counts replicates"
+	@echo "  REPEATS=0,1,2 (a list, as REPLICATES) trains every cell three times; their mean enters, n counts replicates. Reports take all there are, or those given"
 	@echo "  JOBS=2 cells of a sweep at a time, each in a process of its own, the cores shared out (one after the other)"
 	@echo "  OUTPUT=folder of the report (experiments/results/controls, to commit it) instead of artifacts/report/<study>"
 	@echo "  METRIC=balanced_accuracy or macro_f1: what the differences of a report are tested in, where classes are uneven (accuracy)"
@@ -127,7 +129,7 @@ table3: bank ## classifiers over three mixes, then the report
 
 inflation: $(STAMP) ## what a leaking split pretends: random against grouped, originals alone
 	$(RUN)/train_classifier.py $(SWEEP) experiment=inflation $(RUNS) dataset=$(DATA) scale=$(SCALE) $(ARGS) || failed=1; \
-	$(RUN)/report.py study=inflation $(call TO,inflation) 'where={dataset: $(DATA), scale: $(SCALE)}' \
+	$(RUN)/report.py study=inflation $(call TO,inflation) 'where={dataset: $(DATA), scale: $(SCALE)$(AGAIN)}' \
 		dataset=$(DATA) scale=$(SCALE) $(ARGS) && exit $$failed
 
 controls: bank ## originals, bank and their controls, then the report
@@ -153,7 +155,7 @@ plan: $(STAMP) ## cells, cost and state of a study (STUDY=controls)
 		$(if $(filter low_data,$(STUDY)),real_per_class=$(K)) $(if $(SOURCE),'source=[$(SOURCE)]') $(BASE)
 
 report: $(STAMP) ## tables and figures from the records there are; STUDY, METRIC, OUTPUT as for the studies
-	$(RUN)/report.py $(if $(filter-out file,$(origin STUDY)),study=$(STUDY) $(if $(OUTPUT),,'output=$${artifacts}/report/$(STUDY)')) $(if $(OUTPUT),'output=$(OUTPUT)') $(if $(METRIC),metric=$(METRIC)) $(FROM) $(BASE)
+	$(RUN)/report.py $(if $(filter-out file,$(origin STUDY)),study=$(STUDY) $(if $(OUTPUT),,'output=$${artifacts}/report/$(STUDY)')) $(if $(OUTPUT),'output=$(OUTPUT)') $(if $(METRIC),metric=$(METRIC)) $(if $(REPEATS),'where={repeat: [$(REPEATS)]}') $(FROM) $(BASE)
 
 status: $(STAMP) ## what is done, running, failed, the time left; with STUDY=controls what is missing of it
 	$(RUN)/status.py $(ARGS)

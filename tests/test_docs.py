@@ -110,13 +110,17 @@ def test_make_passes_on_what_lies_elsewhere_and_how_many_cells_at_a_time() -> No
     plain = expanded("make controls")
     assert not any("launcher" in line or "source" in line or "repeat" in line for line in plain)
     # a generator and its bank are no more than before
-    again = [line for line in expanded("make controls REPEATS=0,1") if "repeat=0,1" in line]
+    *sweeps, report = expanded("make controls REPEATS=0,1")
+    assert "repeat: [0,1]}" in report and "repeat: [0]}" in expanded("make report REPEATS=0")[0]
+    again = [line for line in sweeps if "repeat=0,1" in line]
     assert again and all("train_classifier" in line for line in again)
     assert "sweep.repeat=[0,1]" in expanded("make plan REPEATS=0,1")[0]
     assert "'source=[results/a]'" in expanded("make plan SOURCE=results/a")[0]
 
 
 def test_make_knows_its_variables() -> None:
+    done = subprocess.run(["make", "-n", "choose-lr", "REPEATS=0,1"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and "one training a replicate" in done.stderr
     done = subprocess.run(["make", "-n", "table3", "REPLICATE=0,1"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2 and "no such variable: REPLICATE; there are " in done.stderr
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from steeldefect.report.collect import Collection, Record
-from steeldefect.report.repeats import ADVICE, cells, differing, trainings
+from steeldefect.report.repeats import ADVICE, cells, differing, repeat_of, trainings
 from steeldefect.report.statistics import Estimate, Run, difference, estimate, mean_run, terms
 from steeldefect.runs.errors import UserError
 
@@ -81,7 +81,7 @@ def matching(records: Iterable[Record], where: Mapping[str, Any]) -> list[Record
     def fits(record: Record, key: str, wanted: Any) -> bool:
         # `classifier` is the record's own name of it, `classifier.width` a value of its config
         first, _, rest = key.partition(".")
-        known = {"repeat": 0} | record  # of before there were repeats
+        known = record | {"repeat": repeat_of(record)}
         value: Any = known if first in known and (not rest or isinstance(known[first], Mapping)) else record["config"]
         for part in key.split("."):
             if not isinstance(value, Mapping) or part not in value:

@@ -18,6 +18,7 @@ from steeldefect.report.differences import (
     contrast,
     is_primary_group,
 )
+from steeldefect.report.repeats import trainings
 from steeldefect.report.statistics import holm
 from steeldefect.report.tables import CONTROLS, TITLES, UNIFORM, contrasted
 from steeldefect.report.verdict import asked, question
@@ -163,7 +164,9 @@ def _machines(arms: Arms, contrasts: Iterable[Contrast]) -> str:
     for one in contrasts:
         cells = [arms.arm(one.classifier, mix).trained for mix in (one.mix, one.arm)]
         for r in set(cells[0]) & set(cells[1]):
-            if not alike(machine[cells[0][r]["id"]], machine[cells[1][r]["id"]]):
+            one_kind = (machine[each["id"]] for each in trainings(cells[0][r]))
+            other_kind = [machine[each["id"]] for each in trainings(cells[1][r])]
+            if any(not alike(a, b) for a in one_kind for b in other_kind):
                 split.add((one.classifier, one.mix, one.arm, r))
     if not split:
         return ""

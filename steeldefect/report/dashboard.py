@@ -20,7 +20,8 @@ GAN_CURVES = (("gan/loss_d", "gan/loss_g"), ("gan/accuracy_real", "gan/accuracy_
 SHEETS, TABLES = "gan/samples", ("test/per_class", "test/confusion")
 CAVEAT = (
     "Bars are plain means over the runs that are shown, whiskers their standard error. The intervals of the study, paired "
-    "and clustered by scene and by run, are in the tables of `make report`. Cells that did not train are left out."
+    "and clustered by scene and by run, are in the tables of `make report`. Cells that did not train are left out; "
+    "repeats of a cell count as runs."
 )
 
 

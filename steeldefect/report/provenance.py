@@ -82,7 +82,7 @@ def cell_rows(records: Iterable[Record]) -> list[tuple[str, ...]]:
 
 
 def _replicate(record: Record) -> str:
-    again = record.get("repeat", 0)
+    again = repeats.repeat_of(record)
     return f"{record['replicate']}{f', repeat {again}' if again else ''}"
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from steeldefect.report.collect import Record
 from steeldefect.runs.errors import UserError
 
-SEEDS = ("repeat", "train_seed")  # of a config: all that repeats of one cell may differ in
+# of a config: what trains a classifier; the rest (a generator whose bank is not in the mix, a device, names) may differ
+TRAINED_BY = ("classifier", "optimizer", "phases", "select", "evaluate", "augment", "real_per_class", "mix")
 ADVICE = (
     "move the others out of source, choose with where, such as 'where={recipe: 1}' or 'where={optimizer.lr: 0.03}', or give "
     "each way an artifacts= of its own"
@@ -18,7 +19,7 @@ ADVICE = (
 def cells(records: Sequence[Record]) -> list[Record]:
     """One record a classifier, mix and replicate of one group: the mean of its repeats, where there are several.
 
-    `UserError` where two differ in more than the seed of their training.
+    `UserError` where two are no repeats of each other, or differ in more than the seed of their training.
     """
     places: dict[tuple[str, str, int], list[Record]] = {}
     for record in records:
@@ -51,10 +52,14 @@ def _means(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _require_repeat(repeats: Sequence[Record], record: Record) -> None:
-    other = next((one for one in repeats if _seed(one) == _seed(record)), repeats[0])
-    keys = sorted({key for key in differing(_way(other), _way(record)) if key not in SEEDS})
-    if not keys and _seed(other) != _seed(record):
-        return
+    other = next((one for one in repeats if repeat_of(one) == repeat_of(record)), None)
+    if other is not None:
+        keys = sorted(set(differing(other["config"], record["config"])))
+    else:
+        other = repeats[0]
+        keys = sorted(set(differing(_way(other), _way(record))))
+        if not keys:
+            return
     told = f"they differ in {', '.join(keys[:4])}" if keys else "their configs are the same"
     raise UserError(
         f"cells {other['id']} and {record['id']} are both {record['classifier']} on {record['mix']}, replicate "
@@ -63,12 +68,14 @@ def _require_repeat(repeats: Sequence[Record], record: Record) -> None:
 
 
 def _way(record: Record) -> dict[str, Any]:
+    config = {key: record["config"].get(key) for key in TRAINED_BY}
     ids = {stage: record["ids"].get(stage) for stage in ("split", "bank", "weights")}
-    return record["config"] | {"precision": record["environment"].get("precision"), "ids": ids}
+    return config | {"updates": record.get("updates"), "precision": record["environment"].get("precision"), "ids": ids}
 
 
-def _seed(record: Record) -> Any:
-    return record.get("train_seed")
+def repeat_of(record: Record) -> int:
+    """0 in records of before there were repeats."""
+    return int(record.get("repeat", 0))
 
 
 def differing(one: Any, other: Any, prefix: str = "") -> Iterable[str]:
@@ -85,16 +92,26 @@ def fact(records: Sequence[Record]) -> str:
     places: dict[Hashable, list[Record]] = {}
     for record in records:
         places.setdefault(_place(record), []).append(record)
-    counts = sorted({len(own) for own in places.values()})
-    if counts in ([], [1]):
+    several = [own for own in places.values() if len(own) > 1]
+    if not several:
         return ""
-    failed = sum(not record["trained"] for own in places.values() if len(own) > 1 for record in own)
-    spread = "; ".join(_spread(name, list(places.values())) for name in sorted({r["classifier"] for r in records}))
+    arms: dict[tuple[str, str], list[list[Record]]] = {}
+    for own in several:
+        arms.setdefault((own[0]["classifier"], own[0]["mix"]), []).append(own)
+    told = "; ".join(_counted(*arm, own) for arm, own in sorted(arms.items()))
+    spread = "; ".join(_spread(name, several) for name in sorted({name for name, _ in arms}))
     return (
-        f"Trainings of a cell (`repeat`): {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''}. The mean of those that "
-        f"trained enters{f' ({failed} did not)' if failed else ''}; n counts replicates. Accuracy of one training about the "
-        f"mean of its cell, standard deviation: {spread}."
+        f"Trainings of a cell (`repeat`): {told}; of all others one. The mean of those that trained enters, and a cell is "
+        f"trained where one of them is; n counts replicates. Accuracy of one training about the mean of its cell, standard "
+        f"deviation: {spread}."
     )
+
+
+def _counted(classifier: str, mix: str, places: Sequence[Sequence[Record]]) -> str:
+    counts = sorted({len(own) for own in places})
+    failed, whole = sum(not record["trained"] for own in places for record in own), sum(len(own) for own in places)
+    each = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    return f"{classifier} {mix} {each} in {len(places)}" + (f" ({failed} of {whole} not trained)" if failed else "")
 
 
 def _spread(classifier: str, places: Sequence[Sequence[Record]]) -> str:
@@ -111,6 +128,6 @@ def _spread(classifier: str, places: Sequence[Sequence[Record]]) -> str:
 
 def _place(record: Record) -> Hashable:
     ids = record["ids"]
-    keys = ("classifier", "mix", "augment", "real_per_class", "replicate", "recipe")
+    keys = ("scale", "classifier", "mix", "augment", "real_per_class", "replicate", "recipe")
     stages = (ids.get("split"), ids.get("bank"), tuple(record["schedules"]), str(record.get("updates")))
     return (*(record[key] for key in keys), *stages)

@@ -54,7 +54,8 @@ def check(settings: Mapping[str, Any]) -> None:
     """Every rule on the values themselves, each answered with the key, the value and what is allowed."""
     for key in ("replicate", "split_seed", "gan_seed", "train_seed", "repeat"):
         value = settings[key]
-        require(isinstance(value, int) and value >= 0, f"{key}={value}: must be a whole number from 0 up")
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        require(whole and value >= 0, f"{key}={value}: must be a whole number from 0 up")
     _among("augment", settings["augment"], AUGMENTS)
     _among("precision", settings["precision"], PRECISIONS)
     _among("schedule.name", settings["schedule"]["name"], SCHEDULES)
