@@ -12,13 +12,15 @@ MANY, FEW = "fixed_steps", "paper"
 
 
 def schedules_tables(tables: Sequence[Arms]) -> list[Table]:
-    """A table for each group of schedule=paper beside which its like under fixed_steps lies.
+    """A table for each group of schedule=paper beside which its like under fixed_steps lies; one for all generators.
 
     The gate of 90 % would remove just the cells that fewer updates hurt, so those of `paper` enter the first column whether
     they pass it or not.
     """
-    found = []
+    found: list[Table] = []
     for few in (arms for arms in tables if arms.group.schedule == FEW):
+        if any(few.group == table.group._replace(gan=few.group.gan) for table in found):
+            continue  # org100 holds no image of a bank
         for many in (arms for arms in tables if arms.group == few.group._replace(schedule=MANY)):
             classifiers = [c for c in few.classifiers if _cells(few, c) and _cells(many, c)]
             rows = tuple((c, (_cost(many, few, c, gate=False), _cost(many, few, c, gate=True))) for c in classifiers)

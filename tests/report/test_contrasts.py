@@ -374,6 +374,14 @@ def test_what_fewer_updates_cost_is_read_with_and_without_the_gate():
     assert gated.ours.mean == pytest.approx(np.mean(values[1:])) and (gated.ours.n_runs, gated.not_trained) == (3, 1)
     assert "(1 not trained)" in gated.text()
 
+    def of_two_generators(records):
+        more = [r | {"gan": "dcgan", "id": f"f{r['id'][1:]}"} for r in records if r["gan"] == "edcgan"]
+        return [*records, *more]
+
+    tables = arms_of("controls", of_two_generators)
+    assert {arms.group.gan for arms in tables if arms.group.schedule == "paper"} == {"dcgan", "edcgan"}
+    assert len(schedules_tables(tables)) == 1
+
 
 def test_low_data_is_judged_by_its_own_arms(tmp_path):
     """Cells on all real images, of another study, are knots of the exchange rate and add nothing to Holm's family."""
