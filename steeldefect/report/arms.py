@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from steeldefect.report.collect import Collection, Record
-from steeldefect.report.repeats import ADVICE, cells, differing, repeat_of, trainings
+from steeldefect.report.repeats import ADVICE, cells, differing, repeat_of, trainings, way
 from steeldefect.report.statistics import Estimate, Run, difference, estimate, mean_run, terms
 from steeldefect.runs.errors import UserError
 
@@ -18,8 +18,6 @@ MIXES = (
 
 
 TESTED = ("accuracy", "balanced_accuracy", "macro_f1")  # metrics that differences may be tested in
-# of a config: what the cells of a pair must have alike; their mix, its bank and the updates of schedule=paper may differ
-TRAINED_BY = ("classifier", "optimizer", "phases", "select")
 
 
 class Group(NamedTuple):
@@ -226,18 +224,13 @@ def paired_runs(
 
 def _require_trained_alike(one: Record, other: Record) -> None:
     """What a difference is said to be of, the mix, must be all that two cells differ in."""
-    keys = sorted(set(differing(_way(one), _way(other))))
+    keys = sorted(set(differing(way(one), way(other))))
     if keys:
         cells = " and ".join(f"{record['id']} ({record['mix']})" for record in (one, other))
         raise UserError(
             f"cells {cells} of replicate {one['replicate']} were trained in different ways ({', '.join(keys[:4])}), so nobody "
             f"knows what their difference is of; {ADVICE}"
         )
-
-
-def _way(record: Record) -> dict[str, Any]:
-    shown = {key: record["config"].get(key) for key in TRAINED_BY}
-    return shown | {"weights": record["ids"].get("weights"), "precision": record["environment"]["precision"]}
 
 
 def mean_of_runs(by_arm: Sequence[Mapping[int, Run]]) -> dict[int, Run]:

@@ -8,8 +8,8 @@ import numpy as np
 from steeldefect.report.collect import Record
 from steeldefect.runs.errors import UserError
 
-# of a config: what trains a classifier; the rest (a generator whose bank is not in the mix, a device, names) may differ
-TRAINED_BY = ("classifier", "optimizer", "phases", "select", "evaluate", "augment", "real_per_class", "mix")
+# of a config: what the cells of a pair must have alike; their mix, its bank and the updates of schedule=paper may differ
+TRAINED_BY = ("classifier", "optimizer", "phases", "select")
 ADVICE = (
     "move the others out of source, choose with where, such as 'where={recipe: 1}' or 'where={optimizer.lr: 0.03}', or give "
     "each way an artifacts= of its own"
@@ -57,7 +57,7 @@ def _require_repeat(repeats: Sequence[Record], record: Record) -> None:
         keys = sorted(set(differing(other["config"], record["config"])))
     else:
         other = repeats[0]
-        keys = sorted(set(differing(_way(other), _way(record))))
+        keys = sorted(set(differing(_made_of(other), _made_of(record))))
         if not keys:
             return
     told = f"they differ in {', '.join(keys[:4])}" if keys else "their configs are the same"
@@ -67,10 +67,16 @@ def _require_repeat(repeats: Sequence[Record], record: Record) -> None:
     )
 
 
-def _way(record: Record) -> dict[str, Any]:
-    config = {key: record["config"].get(key) for key in TRAINED_BY}
-    ids = {stage: record["ids"].get(stage) for stage in ("split", "bank", "weights")}
-    return config | {"updates": record.get("updates"), "precision": record["environment"].get("precision"), "ids": ids}
+def way(record: Record) -> dict[str, Any]:
+    """How a classifier was trained, whatever on."""
+    shown = {key: record["config"].get(key) for key in TRAINED_BY}
+    return shown | {"weights": record["ids"].get("weights"), "precision": record["environment"]["precision"]}
+
+
+def _made_of(record: Record) -> dict[str, Any]:
+    """All that determines a cell of one group but its seed: not the generator of a bank that is not in the mix, nor a name."""
+    ids = {stage: record["ids"].get(stage) for stage in ("split", "bank")}
+    return way(record) | {"mix": record["config"].get("mix"), "updates": record.get("updates"), "ids": ids}
 
 
 def repeat_of(record: Record) -> int:
