@@ -56,6 +56,7 @@ def card_of_record(record: Mapping[str, Any]) -> Card:
     provenance = {
         "cell": record["id"],
         **{key: record[key] for key in ("dataset", "split", "scale", "gan", "mix", "augment", "replicate", "trained")},
+        **({"repeat": record["repeat"]} if record.get("repeat") else {}),
         "ids": record["ids"],
         "metrics": record["metrics"],
         **{key: record["environment"][key] for key in ("command", "commit", "precision")},

@@ -58,7 +58,7 @@ class Contrast:
         head = (self.classifier, f"{self.mix} - {self.arm}", entry.text())
         if isinstance(self.found, Missing):
             return (*head, *("",) * (len(HEAD) - 3))
-        shown = f"{100 * self.smallest:.1f}" if self.smallest is not None else ""
+        shown = "" if self.smallest is None else f"{100 * self.smallest:.1f}" if self.smallest <= 1 else "over 100"
         counts = " / ".join(str(n) for n in (self.found.n_runs, self.sizes["n_images"], self.sizes["n_scenes"] or "?"))
         wins = f"{self.wins}/{self.found.n_runs}"
         return (*head, _shown(self.p), _shown(self.p_by_scene), _shown(self.p_holm), wins, shown, counts)

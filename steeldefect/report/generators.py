@@ -129,7 +129,7 @@ def _estimate(runs: Sequence[Record], metric: str, index: int) -> Estimate | Non
         known = [value for c, value in enumerate(figures) if value is not None and index in (-1, c)]
         if known:
             values.append(Run(float(np.mean(known))))
-    return estimate(values, fraction=METRICS[metric][1]) if values else None
+    return estimate(values, fraction=METRICS[metric][1], bounded=False) if values else None
 
 
 def _settings(record: Record) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from rich.table import Table as RichTable
 
 from steeldefect.report import repeats
-from steeldefect.report.arms import TESTED, Arms, Missing
+from steeldefect.report.arms import Arms, Missing
 from steeldefect.report.collect import Collection, Record, without_path
 from steeldefect.report.statistics import Estimate
 from steeldefect.report.tables import BASELINE, TITLES
@@ -46,7 +46,7 @@ def facts(collection: Collection) -> list[str]:
     trained = sum(record["trained"] for record in records)
     again = repeats.fact(records)
     return [
-        f"{len(records)} cells, {trained} trained, {len(records) - trained} not trained; "
+        f"{repeats.counted(records)}: {trained} trained, {len(records) - trained} not trained, "
         f"{sum(record['id'] in collection.tested for record in records)} with predictions.",
         *([again] if again else []),
         f"{hours(records)}",
@@ -146,27 +146,25 @@ def _all(values: Iterable[Any]) -> list[str]:
     return sorted({str(value) for value in values})
 
 
-def readme(study: str, collection: Collection, tables: Sequence[Arms], shown: Sequence[Shown], path: Path) -> None:
-    """README.md of a study; what was written by hand below the marker stays."""
+def readme(
+    study: str, collection: Collection, tables: Sequence[Arms], shown: Sequence[Shown], path: Path, asked: str
+) -> None:
+    """README.md of a study; what was written by hand below the marker stays. `asked`: what chose its cells, as overrides."""
     replicates = sorted({record["replicate"] for record in collection.records})
     own = f"[{study.replace('_', ' ')}]({study}.md), " if study in ("controls", "low_data") else ""
     lines = [
         f"# {study}\n",
         " ".join(sentence for arms in tables for sentence in findings(arms)) + "\n",
-        f"n: {len(collection.records)} cells, replicates {', '.join(map(str, replicates))}. Files: "
+        f"n: {repeats.counted(collection.records)}, replicates {', '.join(map(str, replicates))}. Files: "
         "[report](report.md), [Table 2](table2.md), [Table 3](table3.md), [differences](contrasts.md), "
         f"{own}"
         "[summary.csv](summary.csv) (long format, fractions), records.jsonl, "
         "predictions.csv (class given to each test image, by cell).\n",
         *(f"## {table.title}\n\n{table.heading}\n\n{table.markdown()}\n" for table in shown),
         provenance(collection),
-        f"Written by `python experiments/report.py source=DIR output=DIR study={study}{_tested(tables)}`.\n",
+        f"Written by `python experiments/report.py source=DIR output=DIR study={study}{asked and ' '}{asked}`.\n",
     ]
     write_kept(lines, path)
-
-
-def _tested(tables: Sequence[Arms]) -> str:
-    return "" if tables[0].metric == TESTED[0] else f" metric={tables[0].metric}"
 
 
 def write_kept(lines: Sequence[str], path: Path) -> None:

@@ -93,6 +93,12 @@ def differing(one: Any, other: Any, prefix: str = "") -> Iterable[str]:
         yield prefix
 
 
+def counted(records: Sequence[Record]) -> str:
+    """`8 cells`, or where some were trained more than once `16 trainings of 8 cells`."""
+    places = len({_place(record) for record in records})
+    return f"{places} cells" if places == len(records) else f"{len(records)} trainings of {places} cells"
+
+
 def fact(records: Sequence[Record]) -> str:
     """How many trainings a cell had, and how far they lie apart; empty where each had one."""
     places: dict[Hashable, list[Record]] = {}

@@ -133,11 +133,11 @@ def unpaired(one: Run, other: Run) -> Run:
     )
 
 
-def estimate(runs: Sequence[Run], fraction: bool = True, wilson: bool = False) -> Estimate:
+def estimate(runs: Sequence[Run], fraction: bool = True, wilson: bool = False, bounded: bool = True) -> Estimate:
     """The mean over runs with its 95 % interval: two-way clustered where all runs have terms, else a t over runs.
 
-    `fraction`: values in [0, 1], else differences; see `interval`. One run has no interval, but with `wilson`
-    (accuracy) Wilson's with the number of images that its scenes are worth.
+    `fraction`: values in [0, 1], else differences of such, or where not `bounded` any values; see `interval`. One run has
+    no interval, but with `wilson` (accuracy) Wilson's with the number of images that its scenes are worth.
     """
     values = np.array([run.value for run in runs])
     mean = float(values.mean())
@@ -153,7 +153,8 @@ def estimate(runs: Sequence[Run], fraction: bool = True, wilson: bool = False) -
     else:
         error, freedom = (float(value) for value in two_way(moved, clusters, run_of))
         method, worth = SCENE_AND_RUN, _kish(clusters)
-    low, high = interval(mean, error, freedom, fraction, worth)
+    most = 1.0 if bounded else np.inf  # t on one degree of freedom goes beyond what is possible
+    low, high = np.clip(interval(mean, error, freedom, fraction, worth), -most, most)
     return Estimate(mean, float(low), float(high), len(runs), method, error, freedom)
 
 
@@ -176,9 +177,7 @@ def interval(
         known = alike | (error > ALIKE)
         return np.where(known, low, mean), np.where(known, high, mean)
     half = np.where(alike, _wilson(0.0, worth or 1.0, NORMAL)[1], quantile * error)
-    return np.where(alike, np.maximum(mean - half, -1), mean - half), np.where(
-        alike, np.minimum(mean + half, 1), mean + half
-    )
+    return mean - half, mean + half
 
 
 def two_way(moved: np.ndarray, clusters: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

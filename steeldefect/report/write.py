@@ -1,10 +1,13 @@
 """The files of a report, from a collection of records."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from steeldefect.report import galleries
 from steeldefect.report.arms import TESTED, Arms, Group, groups, study_records
@@ -63,6 +66,26 @@ class Grid:
     arms: Mapping[str, Declared] = field(default_factory=dict)  # by augment, of a study other than Tables 2 and 3
     metric: str = TESTED[0]  # that differences are tested in
 
+    def within(self, where: Mapping[str, Any]) -> "Grid":
+        """What is left of it for a report on the cells that `where` names: what was not asked for is not missing."""
+
+        def kept(key: str, values: Iterable[str]) -> list[str]:
+            wanted = where.get(key)
+            return [value for value in values if wanted is None or value in np.atleast_1d(wanted)]
+
+        arms = {
+            augment: Declared(kept("classifier", own.classifiers), kept("mix", own.mixes))
+            for augment, own in self.arms.items()
+            if kept("augment", [augment])
+        }
+        return replace(
+            self,
+            table2_mixes=kept("mix", self.table2_mixes),
+            table3_classifiers=kept("classifier", self.table3_classifiers),
+            table3_mixes=kept("mix", self.table3_mixes),
+            arms=arms,
+        )
+
 
 @dataclass
 class Report:
@@ -103,7 +126,8 @@ def write_report(
     `artifacts` is where banks and histories are looked for, `costs` the file of experiments/cost.py. The bytes follow
     from the records alone (figures: and from what of these two is at hand).
     """
-    collection = _of_study(collection, where or {})
+    where = where or {}
+    collection, grid = _of_study(collection, where), grid.within(where)
     tables = [Arms(collection, group, grid.replicates, grid.metric) for group in groups(collection.records)]
     (output / "figures").mkdir(parents=True, exist_ok=True)
     report = Report(skipped=collection.skipped, metric=grid.metric)
@@ -138,8 +162,25 @@ def write_report(
             NOTE,
         )
     if study:
-        readme(study, collection, tables, report.shown(study), output / "README.md")
+        readme(study, collection, tables, report.shown(study), output / "README.md", _asked(grid, where))
     return report
+
+
+def _asked(grid: Grid, where: Mapping[str, Any]) -> str:
+    """The overrides that chose what this report holds, as one would type them."""
+    words = [] if grid.metric == TESTED[0] else [f"metric={grid.metric}"]
+    words += [f"grid.replicates={_override(list(grid.replicates))}"] if grid.replicates else []
+    words += [f"where={_override(where)}"] if where else []
+    return shlex.join(words)
+
+
+def _override(value: Any) -> str:
+    """A value in the grammar of Hydra's overrides."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_override(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_override, value))}]"
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _of_study(collection: Collection, where: Mapping[str, Any]) -> Collection:

@@ -154,7 +154,12 @@ def test_a_report_with_repeats_says_so_and_reads_itself_again(tmp_path: Path) ->
     write_report(found, tmp_path / "one", grid, tmp_path / "artifacts", "controls")
     text = (tmp_path / "one" / "README.md").read_text()
     assert "Trainings of a cell (`repeat`): " in text and "mobilenet_v2 org20 " in text
+    assert "n: 53 trainings of 45 cells, replicates" in text
     assert "0, repeat 1" in (tmp_path / "one" / "report.md").read_text()
+    page = (tmp_path / "one" / "page.html").read_text()
+    again_of = {record["id"]: record["replicate"] for record in found.records if record.get("repeat")}
+    assert all(f"{key}: mobilenet_v2, " in page for key in again_of)
+    assert page.count(", repeat 1</summary>") == len(again_of)
     write_report(collect(tmp_path / "one"), tmp_path / "two", grid, tmp_path / "artifacts", "controls", figures=False)
     for name in ("summary.csv", "contrasts.csv", "controls.csv", "README.md"):
         assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()

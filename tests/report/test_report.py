@@ -1,19 +1,22 @@
 import csv
 import json
+import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from steeldefect.report.arms import Arms, Group, groups, study_records
 from steeldefect.report.collect import Collection, collect, folders, read_records, without_paths, write_committed
 from steeldefect.report.tables import SUMMARY, paper_table, table2, table3
 from steeldefect.report.write import Grid, write_report
 from steeldefect.runs.errors import UserError
-from tests.report.make_fixture import EXPECTED, FIXTURE, GOLDEN, GRID, make_record
+from tests.report.make_fixture import EXPECTED, FIXTURE, GOLDEN, GRID, STUDY_GRIDS, make_record
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUP = Group("neu_cls", "grouped", "cpu", "fixed_steps", "edcgan", "none", None)
@@ -149,6 +152,20 @@ def test_what_was_written_by_hand_in_a_readme_stays(tmp_path):
     readme.write_text(readme.read_text() + "\nThe sheet shows scratches.\n")
     write_report(collect(FIXTURE), tmp_path, GRID, tmp_path / "artifacts", "table3", figures=False)
     assert readme.read_text() == (EXPECTED / "README.md").read_text() + "\nThe sheet shows scratches.\n"
+
+
+def test_what_was_not_asked_for_is_not_missing(tmp_path):
+    """`where` narrows what a study declares, and the README tells how to ask the same again."""
+    where = {"classifier": "mobilenet_v2", "mix": ["org100", "org20"], "real_per_class": None, "augment": "none"}
+    grid = replace(STUDY_GRIDS["controls"], replicates=[0, 1, 2, 3, 4, 5])
+    found = collect(FIXTURE / "controls")
+    report = write_report(found, tmp_path, grid, tmp_path / "artifacts", "controls", where, figures=False)
+    pairs = {(one.classifier, one.mix, one.arm) for table in report.contrasts for one in table.listed}
+    assert pairs == {("mobilenet_v2", "org20", "org100"), ("mobilenet_v2", "org20", "classical")}
+    told = (tmp_path / "README.md").read_text().partition("output=DIR ")[2].partition("`")[0]
+    given = OverridesParser.create().parse_overrides(shlex.split(told))
+    wanted = {"study": "controls", "grid.replicates": grid.replicates, "where": where}
+    assert {one.key_or_group: one.value() for one in given} == wanted
 
 
 def test_recipes_are_not_mixed(cells):

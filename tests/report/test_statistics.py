@@ -100,6 +100,12 @@ def test_without_predictions_a_t_interval_over_runs():
     assert 0 < inside.low < 0.99 < inside.high <= 1
 
 
+def test_a_difference_of_fractions_ends_at_one():
+    """Two runs far apart: t on one degree of freedom would go beyond what is possible."""
+    found = estimate([Run(0.3), Run(-0.1)], fraction=False)
+    assert (found.mean, found.low, found.high) == (pytest.approx(0.1), -1, 1)
+
+
 def test_one_run_has_wilsons_interval_for_accuracy_alone():
     tested = make_tested([0] * 100, [0] * 90 + [1] * 10)
     run = Run(0.9, tested.clusters, terms(tested, "accuracy", 2))
