@@ -4,7 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from steeldefect.report.collect import Collection, Record
+from steeldefect.report.permutation import contributions, scene_sums
 from steeldefect.report.repeats import ADVICE, cells, differing, repeat_of, trainings, way
 from steeldefect.report.statistics import Estimate, Run, difference, estimate, mean_run, terms
 from steeldefect.runs.errors import UserError
@@ -44,6 +47,12 @@ class Group(NamedTuple):
         return "-".join([*parts, *([] if self.real_per_class is None else [f"k{self.real_per_class}"])])
 
     @property
+    def short(self) -> str:
+        """What tells it from the other groups of most studies."""
+        parts = [self.gan, self.schedule, *([] if self.augment == "none" else [f"augment={self.augment}"])]
+        return ", ".join([*parts, *([] if self.real_per_class is None else [f"{self.real_per_class} a class"])])
+
+    @property
     def title(self) -> str:
         real = "all real images" if self.real_per_class is None else f"{self.real_per_class} real images a class"
         head = f"dataset={self.dataset} split={self.split} scale={self.scale} schedule={self.schedule}"
@@ -60,12 +69,17 @@ class Missing(NamedTuple):
 @dataclass(frozen=True)
 class Arm:
     trained: Mapping[int, Record]  # by replicate
-    not_trained: tuple[int, ...]
+    failed: Mapping[int, Record]  # those that did not pass the gate
     absent: tuple[int, ...]  # replicates that the grid holds and no cell does
 
     @property
+    def cells(self) -> dict[int, Record]:
+        """By replicate, trained or not."""
+        return dict(sorted({**self.trained, **self.failed}.items()))
+
+    @property
     def why_empty(self) -> Missing:
-        return Missing("not trained" if self.not_trained else "missing")
+        return Missing("not trained" if self.failed else "missing")
 
 
 def study_records(records: Iterable[Record], where: Mapping[str, Any]) -> list[Record]:
@@ -104,7 +118,12 @@ def groups(records: Sequence[Record]) -> list[Group]:
             gans = {record["gan"] for record in own if schedule in record["schedules"]}
             dataset, split, scale, augment, real = context
             found |= {Group(dataset, split, scale, schedule, gan, augment, real) for gan in gans - {"none"} or {"none"}}
-    return sorted(found, key=lambda group: (*group[:6], group.real_per_class or 0))
+    return sorted(found, key=_place)
+
+
+def _place(group: Group) -> tuple[Any, ...]:
+    """Before augmented images those that are not, generators side by side."""
+    return (*group[:4], group.augment != "none", group.augment, group.gan, group.real_per_class or 0)
 
 
 def _context(record: Record) -> tuple[str, str, str, str, int | None]:
@@ -148,7 +167,7 @@ class Arms:
             if (record["classifier"], record["mix"]) == (classifier, mix) and record["replicate"] in self.replicates
         }
         trained = {replicate: record for replicate, record in sorted(own.items()) if record["trained"]}
-        failed = tuple(sorted(set(own) - set(trained)))
+        failed = {replicate: record for replicate, record in sorted(own.items()) if not record["trained"]}
         return Arm(trained, failed, tuple(replicate for replicate in self.replicates if replicate not in own))
 
     def run(self, record: Record, metric: str, index: int | None = None) -> Run | None:
@@ -194,7 +213,7 @@ class Arms:
         if paired:
             return estimate(list(paired.values()), fraction=False)
         arms = (self.arm(classifier, mix), self.arm(classifier, other))
-        return Missing("not trained" if all(arm.trained or arm.not_trained for arm in arms) else "missing")
+        return Missing("not trained" if all(arm.cells for arm in arms) else "missing")
 
 
 def paired_runs(
@@ -220,6 +239,31 @@ def paired_runs(
         if first is not None and second is not None:
             paired[replicate] = difference(first, second)
     return paired
+
+
+def flipped_sums(
+    one: tuple[Arms, Mapping[int, Record]],
+    other: tuple[Arms, Mapping[int, Record]],
+    metric: str,
+    replicates: Iterable[int],
+) -> np.ndarray | None:
+    """What each scene adds to the mean difference of `paired_runs` over these replicates, (G,); None without predictions.
+
+    Of a cell that was trained more than once, the mean over all pairs of trainings.
+    """
+    clusters, parts = [], []
+    for replicate in replicates:
+        answers = [
+            [arms.tested.get(record["id"]) for record in trainings(cells[replicate])] for arms, cells in (one, other)
+        ]
+        pairs = [(a, b) for a in answers[0] for b in answers[1] if a is not None and b is not None]
+        found = [contributions(a, b, metric, len(one[0].classes)) for a, b in pairs if len(a.label) == len(b.label)]
+        known = [part for part in found if part is not None]
+        if not known or len(known) < len(answers[0]) * len(answers[1]):
+            return None
+        clusters.append(pairs[0][0].clusters)
+        parts.append(np.mean(known, axis=0))
+    return scene_sums(clusters, parts) if parts else None
 
 
 def _require_trained_alike(one: Record, other: Record) -> None:

@@ -19,23 +19,27 @@ from steeldefect.report.differences import (
     is_primary_group,
 )
 from steeldefect.report.repeats import trainings
+from steeldefect.report.schedules import across_schedules
 from steeldefect.report.statistics import holm
-from steeldefect.report.tables import CONTROLS, TITLES, UNIFORM, contrasted
+from steeldefect.report.tables import CONTROLS, TITLES, UNIFORM, Entry, contrasted
 from steeldefect.report.verdict import asked, question
 from steeldefect.runs.environment import alike
 
 NOTE = f"""\
 *points*: mean paired difference over replicates, [95 % interval], n = runs. *p*: of no difference, two-sided, from the same
 two-way clustered standard error. *p by scene*: sign-flip permutation by scene, exact where few scenes differ; it takes the
-trained runs as they are. *p Holm*: of all differences of this report in the tested metric but the primary ones, one
+trained runs as they are, so where runs differ by luck it is far too small: it can take back what an interval says and shows
+nothing by itself. *p Holm*: of all differences of this report in the tested metric but the primary ones, one
 family, in which those that are missing or have no p count as 1. Under two thirds of the declared runs a difference has its
-figures and no p.
+figures and no p. *as above*: the same cells are compared in a table above.
 *wins*: runs in which the first arm was better. *smallest shown*: the smallest true difference that this n, with this
 standard error, shows at the 5 % level with a probability of 80 %. AP (paper) is printed beside and not tested again.
 The primary hypothesis is judged on the replicates in which all three arms were trained. Its better control is picked from
 the same figures, so org20 *helps* only if its intervals to both controls lie above 0 (each test at 5 %: both must
-reject, which needs no correction), and *hurts* if the interval to the better one lies below 0; both only if the
-permutation by scene agrees, and with {FEWEST} pairs or more. Anything else is *not shown*.
+reject, which needs no correction), and *hurts* if the interval to the better one lies below 0 (which the picking makes
+somewhat more frequent than one in forty where all three are alike); both only if the
+permutation by scene agrees, and with {FEWEST} pairs or more. Anything else is *not shown*. An interval of two runs is itself
+a matter of luck: read the figures of the runs.
 """
 
 
@@ -53,7 +57,7 @@ class ContrastTable:
 
     @property
     def title(self) -> str:
-        return f"Differences between arms: {TITLES[self.metric]}, percentage points"
+        return f"Differences between arms: {TITLES[self.metric]}, percentage points ({self.group.short})"
 
     @property
     def heading(self) -> str:
@@ -105,37 +109,69 @@ def expected(tables: Sequence[Arms], group: Group, declared: Mapping[str, Declar
     return own if group.schedule == main else Declared()
 
 
-def contrast_tables(tables: Sequence[Arms], declared: Mapping[str, Declared] | None = None) -> list[ContrastTable]:
-    """Two tables a group, of the tested metric and AP (paper). `declared`: by augmentation, missing ones printed."""
+def contrast_tables(
+    tables: Sequence[Arms],
+    declared: Mapping[str, Declared] | None = None,
+    family: Mapping[str, Declared] | None = None,
+) -> list[ContrastTable]:
+    """Two tables a group, of the tested metric and AP (paper). `declared`: by augmentation, missing ones printed.
+
+    `family`: what the study declares, where `declared` is a part of it: Holm's correction is over all of it.
+    """
     metrics = tables[0].metrics
     tested = metrics[0]
     wanted = [expected(tables, arms.group, declared or {}) for arms in tables]
-    made = {
-        metric: [
-            [contrast(arms, *pair, metric) for pair in _pairs(arms, own)]
-            for arms, own in zip(tables, wanted, strict=True)
-        ]
-        for metric in metrics
-    }
-    adjusted = _holm([one for group in made[tested] for one in group if not one.primary])
-    family = f"Holm over {len(adjusted)} differences."
-    for group in made[tested]:
-        group[:] = [one if one.primary or one.p is None else replace(one, p_holm=adjusted[one.slot]) for one in group]
+    whole = [expected(tables, arms.group, family or declared or {}) for arms in tables]
+    made = {metric: _made(tables, whole, metric) for metric in metrics}
+    corrected, number = _corrected(made[tested])
+    made[tested] = corrected
     found = []
     for position, (arms, own) in enumerate(zip(tables, wanted, strict=True)):
         for metric in metrics:
             classifier = asked(arms)
             answer, said = question(arms, classifier, metric) if metric == tested and classifier else ((), "")
             primary = answer if is_primary_group(arms.group) and classifier == PRIMARY_CLASSIFIER else ()
-            contrasts = tuple(made[metric][position])
+            contrasts = tuple(one for one in made[metric][position] if _is_shown(one, arms, own))
             notes = [
-                family if metric == tested and adjusted else "",
+                f"Holm over {number} differences." if metric == tested and number else "",
+                _ungated(contrasts) if metric == tested else "",
                 _absent(arms, own.mixes),
                 _machines(arms, contrasts),
             ]
             note = " ".join(filter(None, notes))
             found.append(ContrastTable(arms.group, metric, contrasts, primary, said, note, answer))
     return [table for table in found if table.contrasts]
+
+
+def _made(tables: Sequence[Arms], declared: Sequence[Declared], metric: str) -> list[list[Contrast]]:
+    """The contrasts of each group; those whose cells are compared in a group before are marked."""
+    seen: set[Any] = set()
+    made = []
+    for arms, own in zip(tables, declared, strict=True):
+        group = [contrast(arms, *pair, metric) for pair in _pairs(arms, own)]
+        group += across_schedules(tables, arms, metric)
+        made.append([replace(one, again=one.slot in seen) for one in group])
+        seen |= {one.slot for one in group}
+    return made
+
+
+def _corrected(made: Sequence[Sequence[Contrast]]) -> tuple[list[list[Contrast]], int]:
+    """With Holm's p over every difference once, those of the primary hypothesis left out, and the number of them."""
+    judged = {one.slot for group in made for one in group if one.primary}
+    adjusted = _holm([one for group in made for one in group if one.slot not in judged])
+    # of what has no p there is nothing to adjust
+    filled = [
+        [one if one.p is None or one.slot in judged else replace(one, p_holm=adjusted[one.slot]) for one in group]
+        for group in made
+    ]
+    return filled, len(adjusted)
+
+
+def _is_shown(one: Contrast, arms: Arms, declared: Declared) -> bool:
+    """What has cells, and of what has none that which is declared."""
+    if {one.mix, one.arm} <= {*arms.mixes} and one.classifier in arms.classifiers:
+        return True
+    return bool(one.cells) or (one.classifier, one.mix, one.arm) in _pairs(arms, declared)
 
 
 def _pairs(arms: Arms, declared: Declared) -> list[tuple[str, str, str]]:
@@ -176,6 +212,15 @@ def _machines(arms: Arms, contrasts: Iterable[Contrast]) -> str:
     )
 
 
+def _ungated(contrasts: Iterable[Contrast]) -> str:
+    """The differences that the gate has a part in, without it."""
+    found = [one for one in contrasts if one.ungated is not None and one.ungated.n_runs > 1]
+    if not found:
+        return ""
+    told = (f"{one.classifier} {one.mix} - {one.arm} {Entry(one.ungated, '', True).text()}" for one in found)
+    return f"With the cells that did not train, which enter nowhere else: {'; '.join(told)}."
+
+
 def _absent(arms: Arms, declared: Sequence[str]) -> str:
     lines = [
         f"No cell of {arm}: nothing is compared with it."
@@ -186,7 +231,8 @@ def _absent(arms: Arms, declared: Sequence[str]) -> str:
     ]
     if "oversampled" not in arms.mixes:
         lines.append(
-            "oversampled is org100 here: where the number of updates is fixed, repeating the originals changes nothing."
+            "oversampled has the images and the number of updates of org100 here, in another order: its cells are of "
+            "schedule=paper."
             if arms.group.schedule == "fixed_steps"
             else "No cell of oversampled: nothing is compared with it."
         )

@@ -19,7 +19,7 @@ def controls_table(arms: Arms, classifier: str, mixes: Sequence[str], metric: st
             found = arms.difference(classifier, mix, control, metric)
             entries.append(entry(arms, [(classifier, mix), (classifier, control)], found))
         rows.append((mix, tuple(entries)))
-    title = f"Arms and controls: {TITLES[metric]}, {classifier}, percent"
+    title = f"Arms and controls: {TITLES[metric]}, {classifier}, percent ({arms.group.short})"
     return Table(title, metric, arms.group, "arm", (TITLES[metric], *(f"- {arm}" for arm in controls)), tuple(rows))
 
 
@@ -33,5 +33,5 @@ def controls_tables(arms: Arms, mixes: Sequence[str], declared: Sequence[str]) -
 
 
 def _fixed(arms: Arms) -> bool:
-    # repeating the originals changes nothing where the number of updates is fixed: that cell is org100
+    # where the number of updates is fixed, repeating the originals gives the images and updates of org100
     return arms.group.schedule == "fixed_steps"

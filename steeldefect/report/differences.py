@@ -1,13 +1,15 @@
 """A paired difference of two arms with what a claim needs: interval, p, wins, smallest difference shown."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from steeldefect.report.arms import Arms, Group, Missing
+from steeldefect.report.arms import Arms, Group, Missing, flipped_sums, paired_runs
+from steeldefect.report.collect import Record
+from steeldefect.report.permutation import sign_flip
 from steeldefect.report.repeats import trainings
-from steeldefect.report.statistics import Estimate, estimate, p_value, scene_sums, sign_flip, smallest_shown
-from steeldefect.report.tables import Entry, group_columns, number, shortfall, sizes
+from steeldefect.report.statistics import Estimate, estimate, p_value, smallest_shown
+from steeldefect.report.tables import Entry, group_columns, lacking, number, sizes
 
 # protocol, "Intervals": the one primary hypothesis, against the better of its controls
 PRIMARY_CLASSIFIER, PRIMARY_MIX, PRIMARY_GAN, PRIMARY_SCHEDULE = "mobilenet_v2", "org20", "edcgan", "fixed_steps"
@@ -22,6 +24,7 @@ COLUMNS = (
     "dataset", "split", "scale", "schedule", "gan", "augment", "real_per_class", "metric", "classifier", "mix", "arm",
     "primary", "difference_percent", "low_percent", "high_percent", "p", "p_by_scene", "p_holm", "wins",
     "smallest_shown_percent", "n_runs", "n_images", "n_scenes", "n_not_trained", "n_missing", "status", "interval",
+    "all_cells_percent", "all_cells_low_percent", "all_cells_high_percent", "n_all_cells",
 )
 # fmt: on
 
@@ -41,11 +44,13 @@ class Contrast:
     wins: int
     smallest: float | None
     sizes: dict[str, Any]
-    not_trained: int
-    absent: int
     cells: frozenset[str]
-    primary: bool
+    not_trained: int = 0
+    absent: int = 0
+    primary: bool = False
     p_holm: float | None = None
+    ungated: Estimate | None = None  # over all cells, where some did not train
+    again: bool = False  # the cells of a difference in a table above
 
     @property
     def slot(self) -> frozenset[str] | tuple[Any, ...]:
@@ -55,7 +60,7 @@ class Contrast:
     def line(self) -> tuple[str, ...]:
         """As `HEAD`."""
         entry = Entry(self.found, "", True, self.not_trained, self.absent)
-        head = (self.classifier, f"{self.mix} - {self.arm}", entry.text())
+        head = (self.classifier, f"{self.mix} - {self.arm}{' (as above)' if self.again else ''}", entry.text())
         if isinstance(self.found, Missing):
             return (*head, *("",) * (len(HEAD) - 3))
         shown = "" if self.smallest is None else f"{100 * self.smallest:.1f}" if self.smallest <= 1 else "over 100"
@@ -73,6 +78,14 @@ class Contrast:
         percent = {"difference": self.found.mean, "low": self.found.low, "high": self.found.high}
         percent["smallest_shown"] = self.smallest
         row |= {f"{key}_percent": number(value, 100, 4) for key, value in percent.items()}
+        if self.ungated is not None:
+            whole = {
+                "all_cells": self.ungated.mean,
+                "all_cells_low": self.ungated.low,
+                "all_cells_high": self.ungated.high,
+            }
+            row |= {f"{key}_percent": number(value, 100, 4) for key, value in whole.items()}
+            row |= {"n_all_cells": self.ungated.n_runs}
         row |= {key: number(getattr(self, key), 1, 6) for key in ("p", "p_by_scene", "p_holm")}
         row |= {"wins": self.wins, "n_runs": self.found.n_runs, **self.sizes}
         return row | {"status": "trained", "interval": self.found.method}
@@ -92,30 +105,52 @@ def contrast(
     arms: Arms, classifier: str, mix: str, arm: str, metric: str, replicates: Iterable[int] | None = None
 ) -> Contrast:
     """`mix` minus `arm`, paired by replicate, over the given replicates or all that have both."""
-    paired = arms.differences(classifier, mix, arm, metric)
-    paired = {r: run for r, run in paired.items() if replicates is None or r in set(replicates)}
+    one, two = arms.arm(classifier, mix), arms.arm(classifier, arm)
+    wanted = None if replicates is None else set(replicates)
+
+    def kept(cells: Mapping[int, Record]) -> Mapping[int, Record]:
+        return {r: cell for r, cell in cells.items() if wanted is None or r in wanted}
+
+    primary = (
+        is_primary_group(arms.group)
+        and (classifier, mix) == (PRIMARY_CLASSIFIER, PRIMARY_MIX)
+        and arm in PRIMARY_CONTROLS
+        and metric == arms.metric
+    )
+    found = compared((arms, kept(one.trained)), (arms, kept(two.trained)), (classifier, mix, arm), metric)
+    if one.failed or two.failed:
+        runs = list(paired_runs((arms, one.cells), (arms, two.cells), metric).values())
+        found = replace(found, ungated=estimate(runs, fraction=False) if runs else None)
+    short = lacking([one, two])
+    if isinstance(found.found, Missing):
+        found = replace(found, found=arms.difference(classifier, mix, arm, metric))
+    return replace(found, not_trained=short[0], absent=short[1], primary=primary)
+
+
+def compared(
+    one: tuple[Arms, Mapping[int, Record]],
+    other: tuple[Arms, Mapping[int, Record]],
+    names: tuple[str, str, str],
+    metric: str,
+) -> Contrast:
+    """Cells by replicate minus those of another arm, of another group, too, whose difference it then is.
+
+    names: classifier, mix and arm, as printed.
+    """
+    paired = paired_runs(one, other, metric)
     runs = list(paired.values())
-    found = estimate(runs, fraction=False) if runs else arms.difference(classifier, mix, arm, metric)
-    one, two = arms.arm(classifier, mix).trained, arms.arm(classifier, arm).trained
-    sums = scene_sums(runs) if runs else None
-    short = shortfall(arms, [(classifier, mix), (classifier, arm)])
-    enough = 3 * len(runs) >= 2 * len(arms.replicates)
+    found = estimate(runs, fraction=False) if runs else Missing("missing")
+    sums = flipped_sums(one, other, metric, paired) if len(runs) > 1 else None
+    enough = 3 * len(runs) >= 2 * len(set(one[0].replicates) | set(other[0].replicates))
+    judged = enough and isinstance(found, Estimate)
     return Contrast(
-        *(arms.group, classifier, mix, arm, metric, found),
-        p=p_value(found) if enough and isinstance(found, Estimate) else None,
-        p_by_scene=sign_flip(sums) if enough and sums is not None and len(runs) > 1 else None,
+        *(other[0].group, *names, metric, found),
+        p=p_value(found) if judged and isinstance(found, Estimate) else None,
+        p_by_scene=sign_flip(sums) if judged and sums is not None else None,
         wins=sum(run.value > 0 for run in runs),
-        smallest=smallest_shown(found) if enough and isinstance(found, Estimate) else None,
-        sizes=sizes(arms, [one[r] for r in paired]),
-        not_trained=short[0],
-        absent=short[1],
-        cells=frozenset(each["id"] for r in paired for cell in (one[r], two[r]) for each in trainings(cell)),
-        primary=(
-            is_primary_group(arms.group)
-            and (classifier, mix) == (PRIMARY_CLASSIFIER, PRIMARY_MIX)
-            and arm in PRIMARY_CONTROLS
-            and metric == arms.metric
-        ),
+        smallest=smallest_shown(found) if judged and isinstance(found, Estimate) else None,
+        sizes=sizes(one[0], [one[1][r] for r in paired]),
+        cells=frozenset(each["id"] for r in paired for cell in (one[1][r], other[1][r]) for each in trainings(cell)),
     )
 
 

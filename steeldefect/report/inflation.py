@@ -84,7 +84,7 @@ class Inflation:
     def entry(self, classifier: str, metric: str, split: str) -> Entry:
         arms = [self.arms[split], *([self.arms[CLEAN]] if metric.endswith(f"_minus_{CLEAN}") else [])]
         cells = [own.arm(classifier, BASELINE) for own in arms]
-        failed = {replicate for cell in cells for replicate in cell.not_trained}
+        failed = {replicate for cell in cells for replicate in cell.failed}
         absent = {replicate for cell in cells for replicate in cell.absent} - failed
         found = self.found(self.runs(classifier, metric, split), metric)
         if isinstance(found, Missing) and failed:

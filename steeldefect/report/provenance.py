@@ -9,6 +9,7 @@ from rich.table import Table as RichTable
 from steeldefect.report import repeats
 from steeldefect.report.arms import Arms, Missing
 from steeldefect.report.collect import Collection, Record, without_path
+from steeldefect.report.contrasts import ContrastTable
 from steeldefect.report.statistics import Estimate
 from steeldefect.report.tables import BASELINE, TITLES
 
@@ -154,7 +155,7 @@ def readme(
     own = f"[{study.replace('_', ' ')}]({study}.md), " if study in ("controls", "low_data") else ""
     lines = [
         f"# {study}\n",
-        " ".join(sentence for arms in tables for sentence in findings(arms)) + "\n",
+        "\n".join(f"- {sentence}" for sentence in findings(tables, shown)) + "\n",
         f"n: {repeats.counted(collection.records)}, replicates {', '.join(map(str, replicates))}. Files: "
         "[report](report.md), [Table 2](table2.md), [Table 3](table3.md), [differences](contrasts.md), "
         f"{own}"
@@ -183,11 +184,12 @@ def in_points(found: Estimate | Missing) -> str:
     return f"{100 * found.mean:+.1f} points{interval}, n={found.n_runs}"
 
 
-def findings(arms: Arms) -> list[str]:
-    """A sentence a group: what each classifier gained or lost by org20 against org100."""
-    said = []
-    for classifier in arms.classifiers:
-        found = arms.difference(classifier, "org20", BASELINE, arms.metric)
-        said.append(f"{classifier} {in_points(found)}")
-    head = f"On {arms.group.title}, org20 less org100 in {TITLES[arms.metric]}"
-    return [f"{head}: {'; '.join(said)}."] if said else []
+def findings(tables: Sequence[Arms], shown: Iterable[Shown]) -> list[str]:
+    """The answers first; of a group that has none what each classifier gained or lost by org20 against org100."""
+    answers = {table.group: table.said for table in shown if isinstance(table, ContrastTable) and table.said}
+    found = [f"{group.title}: {said}" for group, said in answers.items()]
+    for arms in tables:
+        said = [f"{c} {in_points(arms.difference(c, 'org20', BASELINE, arms.metric))}" for c in arms.classifiers]
+        if said and arms.group not in answers:
+            found.append(f"{arms.group.title}: org20 less org100 in {TITLES[arms.metric]}: {'; '.join(said)}.")
+    return found

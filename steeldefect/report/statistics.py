@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,13 +13,13 @@ from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
 POWER = 0.8  # of the smallest difference that n could have shown
-DRAWS = 9999  # sign flips; where fewer exist, all of them
 _MIDPOINTS = (np.arange(4096) + 0.5) / 4096  # quantiles over which a power is averaged
 NORMAL = float(stats.norm.ppf(0.5 + LEVEL / 2))
 ALIKE = 1e-12  # standard errors up to this are rounding
 SCENE_AND_RUN = "scene x run"
 OVER_RUNS = "t over runs"
 ONE_RUN = "Wilson, one run"
+OF_CLASS = {"balanced_accuracy": "recall", "macro_f1": "f1"}  # overall metrics that are the mean of one of a class
 OVERLAP = {"accuracy_overlapping": 1, "accuracy_clean": 0}  # metric to the value of `overlaps` that it looks at
 
 
@@ -74,7 +74,7 @@ def terms(tested: Answers, metric: str, n_classes: int, index: int | None = None
         return (right - right.mean()) / len(right)
     if metric in OVERLAP and index is None:
         return _part_terms(tested, OVERLAP[metric])
-    of_class = {"balanced_accuracy": "recall", "macro_f1": "f1"}.get(metric, metric)
+    of_class = OF_CLASS.get(metric, metric)
     if of_class not in ("precision", "recall", "mean_pr", "f1"):
         return None
     if index is not None:
@@ -227,42 +227,9 @@ def smallest_shown(found: Estimate) -> float | None:
     return float(optimize.brentq(lacking, 0.0, 10 * edge.max())) * found.error
 
 
-def scene_sums(differences: Sequence[Run]) -> np.ndarray | None:
-    """What each scene adds to the mean difference, (G,); None without predictions."""
-    clusters, moved, _ = _pooled(differences, 0.0)
-    return None if clusters is None else _sums(moved, clusters)
-
-
-def sign_flip(sums: np.ndarray) -> float:
-    """Two-sided p of no difference, from flipping the signs of the scenes' sums (G,) against each other.
-
-    Exact where the scenes that differ have at most `DRAWS` sign patterns, else from that many random ones (seeded).
-    Takes the runs as they are: a generator or a training that happened to be good is not counted as chance.
-    """
-    sums = sums[np.abs(sums) > ALIKE]
-    if len(sums) == 0:
-        return 1.0
-    # counted with what rounding leaves: patterns that give the same sum are ties
-    least = abs(sums.sum()) - 1e-6 * np.abs(sums).sum()
-    exact = 2 ** len(sums) <= DRAWS
-    signs = _all_signs(len(sums)) if exact else _random_signs(-(-len(sums) // 128) * 128)
-    extreme = int((np.abs(signs[:, : len(sums)] @ sums.astype(np.float32)) >= least).sum())
-    return extreme / len(signs) if exact else (extreme + 1) / (len(signs) + 1)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p values of one family, in the order given."""
     return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
-
-
-def _all_signs(n: int) -> np.ndarray:
-    return (1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)).astype(np.float32)
-
-
-@lru_cache(maxsize=8)
-def _random_signs(n: int) -> np.ndarray:
-    """(DRAWS, n), the same for every contrast, so that drawing them costs nothing."""
-    return (2 * np.random.default_rng(0).integers(0, 2, (DRAWS, n), dtype=np.int8) - 1).astype(np.float32)
 
 
 def _sums(values: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from rich import box
 from rich.table import Table as RichTable
 
-from steeldefect.report.arms import Arms, Group, Missing, mean_of_runs
+from steeldefect.report.arms import Arm, Arms, Group, Missing, mean_of_runs
 from steeldefect.report.statistics import Estimate, estimate
 
 BASELINE = "org100"
@@ -193,9 +193,13 @@ def records_of(arms: Arms, of: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 
 def shortfall(arms: Arms, of: Sequence[tuple[str, str]]) -> tuple[int, int]:
     """Replicates of the grid that did not train in any of these arms, and those that are missing in one."""
-    cells = [arms.arm(classifier, mix) for classifier, mix in of]
-    failed = {replicate for arm in cells for replicate in arm.not_trained}
-    return len(failed), len({replicate for arm in cells for replicate in arm.absent} - failed)
+    return lacking([arms.arm(classifier, mix) for classifier, mix in of])
+
+
+def lacking(arms: Sequence[Arm]) -> tuple[int, int]:
+    """Replicates that did not train in any of these arms, and those that are missing in one."""
+    failed = {replicate for arm in arms for replicate in arm.failed}
+    return len(failed), len({replicate for arm in arms for replicate in arm.absent} - failed)
 
 
 def _paper_difference(theirs: Mapping[str, str], mix: str) -> str:
@@ -267,7 +271,7 @@ def summary(study: str, tables: Sequence[Arms]) -> list[dict[str, Any]]:
 def _arm_rows(study: str, arms: Arms, classifier: str, mix: str) -> Iterable[dict[str, Any]]:
     records = [r for r in arms.records if (r["classifier"], r["mix"]) == (classifier, mix)]
     arm = arms.arm(classifier, mix)
-    if not (arm.trained or arm.not_trained):
+    if not arm.cells:
         return
     shared = {
         "study": study,

@@ -50,8 +50,9 @@ def _verdict(own: Sequence[Contrast]) -> str:
         reasons = [f"{one.mix} - {one.arm} is {one.found.why}" for one in own if isinstance(one.found, Missing)]
         return f"cannot be judged, {' and '.join(reasons)}."
     # the control with the higher mean leaves the smaller difference
-    better, found = min(judged, key=lambda pair: pair[1].mean)
+    (better, found), *others = sorted(judged, key=lambda pair: pair[1].mean)
     head = f"the better one is {better.arm}, the difference to it {Entry(found, '', True).text()}"
+    head += "".join(f", to {one.arm} {Entry(each, '', True).text()}" for one, each in others)
     if found.n_runs < FEWEST:
         return f"{head}; nothing is said of fewer than {FEWEST} pairs."
     if all(each.low is not None and each.low > 0 and _agrees(one) for one, each in judged):

@@ -64,6 +64,7 @@ class Grid:
     table3_mixes: Sequence[str]
     replicates: Sequence[int] | None = None
     arms: Mapping[str, Declared] = field(default_factory=dict)  # by augment, of a study other than Tables 2 and 3
+    family: Mapping[str, Declared] | None = None  # of which `arms` are a part; Holm's correction is over all of it
     metric: str = TESTED[0]  # that differences are tested in
 
     def within(self, where: Mapping[str, Any]) -> "Grid":
@@ -84,6 +85,7 @@ class Grid:
             table3_classifiers=kept("classifier", self.table3_classifiers),
             table3_mixes=kept("mix", self.table3_mixes),
             arms=arms,
+            family=self.arms,
         )
 
 
@@ -195,7 +197,7 @@ def _fill(report: Report, tables: Sequence[Arms], grid: Grid, study: str | None)
     """The tables that have a group each, into the report; by group, all of them."""
     # cells on all real images are there to be compared with; their own questions belong to other studies
     about = [arms for arms in tables if study != "low_data" or arms.group.real_per_class is not None] or tables
-    report.contrasts = contrast_tables(about, grid.arms)
+    report.contrasts = contrast_tables(about, grid.arms, grid.family)
     by_group: dict[Group, list[Shown]] = {}
     for arms in tables:
         three, two = _tables(arms, grid)

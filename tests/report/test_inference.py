@@ -1,22 +1,25 @@
 """Known answers: statsmodels' clustered covariance, scipy's permutation test, Holm, power."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy import stats
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
+from steeldefect.report.permutation import contributions, scene_sums, sign_flip
 from steeldefect.report.statistics import (
     ALIKE,
+    Answers,
     Estimate,
     Run,
     estimate,
     holm,
     one_way,
     p_value,
-    scene_sums,
-    sign_flip,
     smallest_shown,
     two_way,
 )
@@ -117,15 +120,63 @@ def test_sign_flips_are_uniform_without_a_difference():
     assert stats.kstest(shifted, "uniform").pvalue < 1e-6
 
 
-def test_scene_sums_add_up_to_the_mean_difference():
-    rng = np.random.default_rng(4)
-    runs = []
-    for scenes in (["a", "a", "b", "c"], ["b", "c", "c", "d", "d", "d"]):
-        moved = rng.choice([-1.0, 0.0, 1.0], len(scenes))
-        runs.append(Run(moved.mean(), np.array(scenes), (moved - moved.mean()) / len(moved)))
-    assert scene_sums(runs).sum() == pytest.approx(np.mean([run.value for run in runs]))
-    assert len(scene_sums(runs)) == 4
-    assert scene_sums([*runs, Run(0.1)]) is None
+def two_runs(seed: int, n: int = 120, alike: float = 0.8) -> tuple[Answers, Answers]:
+    """Two runs on the same images of three classes of uneven size, of which most are answered alike."""
+    rng = np.random.default_rng(seed)
+    label = rng.choice(3, n, p=[0.6, 0.3, 0.1])
+    predicted = np.where(rng.random((2, n)) < 0.8, label, rng.choice(3, (2, n)))
+    predicted[1] = np.where(rng.random(n) < alike, predicted[0], predicted[1])
+    image = np.arange(n).astype(str)
+    return tuple(Answers(image, np.arange(n) // 10, label, own, np.full(n, -1)) for own in predicted)
+
+
+def of_classes(answers: Answers, metric: str) -> float:
+    if metric == "accuracy":
+        return float(accuracy_score(answers.label, answers.predicted))
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        answers.label, answers.predicted, labels=range(3), average="macro", zero_division=0
+    )
+    kinds = {"precision": precision, "balanced_accuracy": recall, "macro_f1": f1, "mean_pr": (precision + recall) / 2}
+    return float(kinds[metric])
+
+
+OVER_CLASSES = ["accuracy", "balanced_accuracy", "macro_f1", "precision", "mean_pr"]
+
+
+@pytest.mark.parametrize("metric", OVER_CLASSES)
+def test_contributions_add_up_to_the_difference_and_images_answered_alike_add_nothing(metric: str) -> None:
+    for seed in range(5):
+        one, other = two_runs(seed)
+        found = contributions(one, other, metric, 3)
+        assert found.sum() == pytest.approx(of_classes(one, metric) - of_classes(other, metric), abs=1e-12)
+        assert not found[one.predicted == other.predicted].any()
+        assert contributions(one, other, "ece", 3) is None
+    never = replace(one, predicted=np.where(one.predicted == 2, 0, one.predicted))
+    found = contributions(never, other, metric, 3)  # one run calls no image of a class
+    assert found.sum() == pytest.approx(of_classes(never, metric) - of_classes(other, metric), abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", OVER_CLASSES)
+def test_flipping_contributions_is_swapping_the_answers_of_scenes(metric: str) -> None:
+    """All 2^8 ways to swap what two runs answered within scenes, the metric computed anew each time."""
+    one, other = two_runs(7, n=80, alike=0.5)
+    swapped = []
+    for pattern in range(2**8):
+        turn = (pattern >> one.scene & 1).astype(bool)
+        first, second = (
+            replace(one, predicted=np.where(turn, b.predicted, a.predicted)) for a, b in ((one, other), (other, one))
+        )
+        swapped.append(of_classes(first, metric) - of_classes(second, metric))
+    exact = float(np.mean(np.abs(swapped) >= abs(swapped[0]) - 1e-12))
+    found = sign_flip(scene_sums([one.scene], [contributions(one, other, metric, 3)]))
+    # the weights of two runs that call a class more and less often differ a little from swap to swap
+    assert found == pytest.approx(exact, abs=1e-12 if metric in ("accuracy", "balanced_accuracy") else 0.04)
+
+
+def test_scene_sums_add_up_to_the_mean_over_runs() -> None:
+    parts = [np.array([0.1, 0.2, -0.3, 0.4]), np.array([0.5, -0.1])]
+    found = scene_sums([np.array(["a", "a", "b", "c"]), np.array(["b", "d"])], parts)
+    assert found == pytest.approx(np.array([0.3, 0.2, 0.4, -0.1]) / 2)
 
 
 def test_holm_is_statsmodels():
