@@ -114,8 +114,8 @@ def fact(records: Sequence[Record]) -> str:
     spread = "; ".join(_spread(name, several) for name in sorted({name for name, _ in arms}))
     return (
         f"Trainings of a cell (`repeat`): {told}; of all others one. The mean of those that trained enters, and a cell is "
-        f"trained where one of them is; n counts replicates. Accuracy of one training about the mean of its cell, standard "
-        f"deviation: {spread}."
+        f"trained where one of them is; n counts replicates. Standard deviation of the accuracy of one training of a cell: "
+        f"{spread}."
     )
 
 
