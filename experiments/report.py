@@ -7,23 +7,25 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from steeldefect.runs.errors import nearest, require
-from steeldefect.runs.verb import verb
+from steeldefect.runs.verb import CONF, verb
 
 if TYPE_CHECKING:
     from steeldefect.report.contrasts import Declared
 
 log = logging.getLogger(__name__)
-CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+def _experiments() -> list[DictConfig]:
+    return [DictConfig(OmegaConf.load(path)) for path in sorted((CONF / "experiment").glob("*.yaml"))]
 
 
 def _arms(study: str | None) -> dict[str, "Declared"]:
-    """The arms of a study by augmentation; Tables 2 and 3, and names that nobody declared, have none."""
+    """The arms of a study by augmentation; Tables 2 and 3 have none."""
     from steeldefect.report.contrasts import Declared
     from steeldefect.report.write import declared
 
     found: dict[str, Declared] = {}
-    for path in sorted((CONF / "experiment").glob("*.yaml")):
-        config = OmegaConf.load(path)
+    for config in _experiments():
         if config.study != study or study in ("table2", "table3"):
             continue
         params = config.hydra.sweeper.params
@@ -42,6 +44,8 @@ def main(cfg: DictConfig) -> None:
     from steeldefect.report.write import DIFFERENCES, Grid, declared, write_report
 
     require(cfg.metric in TESTED, lambda: f"metric={cfg.metric}: {nearest(str(cfg.metric), TESTED)}")
+    known = {*STUDIES, STUDY, *(config.study for config in _experiments())}
+    require(cfg.study is None or cfg.study in known, lambda: f"study={cfg.study}: {nearest(str(cfg.study), known)}")
     require(cfg.figures in (True, False, DIFFERENCES), lambda: f"figures={cfg.figures}: true, false or {DIFFERENCES}")
     sources, output = folders(cfg.source), Path(cfg.output)
     where = OmegaConf.to_container(cfg.where) if cfg.where else None

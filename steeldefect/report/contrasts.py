@@ -30,8 +30,8 @@ NOTE = f"""\
 two-way clustered standard error. *p by scene*: sign-flip permutation by scene, exact where few scenes differ; it takes the
 trained runs as they are, so where runs differ by luck it is far too small: it can take back what an interval says and shows
 nothing by itself. *p Holm*: of all differences of this report in the tested metric but the primary ones, one
-family, in which those that are missing or have no p count as 1. Under two thirds of the declared runs a difference has its
-figures and no p. *as above*: the same cells are compared in a table above.
+family, in which those that are missing or have no p count as 1. Under three runs, or two thirds of the declared ones, a
+difference has its figures and no p. *as above*: the same cells are compared in a table above.
 *wins*: runs in which the first arm was better. *smallest shown*: the smallest true difference that this n, with this
 standard error, shows at the 5 % level with a probability of 80 %. AP (paper) is printed beside and not tested again.
 The primary hypothesis is judged on the replicates in which all three arms were trained. Its better control is picked from

@@ -15,6 +15,7 @@ from steeldefect.report.tables import Entry, group_columns, lacking, number, siz
 PRIMARY_CLASSIFIER, PRIMARY_MIX, PRIMARY_GAN, PRIMARY_SCHEDULE = "mobilenet_v2", "org20", "edcgan", "fixed_steps"
 PRIMARY_CONTROLS: tuple[str, ...] = ("org100", "classical")
 FEWEST = 4  # pairs below which nothing is said but the figures
+TESTABLE = 3  # pairs below which there is no p: the standard error of two is a matter of luck
 HEAD = (
     *("classifier", "difference of", "points", "p", "p by scene", "p Holm", "wins"),
     *("smallest shown", "runs / images / scenes"),
@@ -141,7 +142,7 @@ def compared(
     runs = list(paired.values())
     found = estimate(runs, fraction=False) if runs else Missing("missing")
     sums = flipped_sums(one, other, metric, paired) if len(runs) > 1 else None
-    enough = 3 * len(runs) >= 2 * len(set(one[0].replicates) | set(other[0].replicates))
+    enough = len(runs) >= TESTABLE and 3 * len(runs) >= 2 * len(set(one[0].replicates) | set(other[0].replicates))
     judged = enough and isinstance(found, Estimate)
     return Contrast(
         *(other[0].group, *names, metric, found),

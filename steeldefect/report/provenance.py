@@ -154,7 +154,7 @@ def readme(
     replicates = sorted({record["replicate"] for record in collection.records})
     own = f"[{study.replace('_', ' ')}]({study}.md), " if study in ("controls", "low_data") else ""
     lines = [
-        f"# {study}\n",
+        f"# {study}{', cells trained more than once' if repeats.fact(collection.records) else ''}\n",
         "\n".join(f"- {sentence}" for sentence in findings(tables, shown)) + "\n",
         f"n: {repeats.counted(collection.records)}, replicates {', '.join(map(str, replicates))}. Files: "
         "[report](report.md), [Table 2](table2.md), [Table 3](table3.md), [differences](contrasts.md), "
