@@ -12,6 +12,7 @@ from steeldefect.report.repeats import ADVICE, cells, differing, repeat_of, trai
 from steeldefect.report.statistics import Estimate, Run, difference, estimate, mean_run, terms
 from steeldefect.runs.errors import UserError
 
+DATA_SET = "data set"
 DEVELOPMENT = 102  # protocol, "Replicates": from here on they choose settings and enter no study
 # the order of rows: Table 2, then the controls
 MIXES = (
@@ -147,7 +148,7 @@ class Arms:
         self.metric, self.metrics = metric, (metric, "mean_pr")
         self.records = [record for record in collection.records if group.holds(record)]
         _require_one(self.records, "recipe", lambda record: record["recipe"], group)
-        _require_one(self.records, "data set", lambda record: record["ids"].get("dataset"), group)
+        _require_one(self.records, DATA_SET, lambda record: record["ids"].get("dataset"), group)
         _require_one(self.records, "list of classes", lambda record: tuple(record["classes"]), group)
         self.cells = cells(self.records)
         self.classes: list[str] = self.records[0]["classes"]
@@ -289,4 +290,10 @@ def _require_one(records: Sequence[Record], what: str, of: Any, group: Group) ->
         by_value.setdefault(of(record), []).append(record["id"])
     if len(by_value) > 1:
         named = "; ".join(f"{value}: {', '.join(ids[:3])}" for value, ids in sorted(by_value.items(), key=str))
-        raise UserError(f"one table must not mix cells of more than one {what} ({group.title}): {named}; {ADVICE}")
+        advice = ADVICE
+        if what == DATA_SET:
+            newest = max(records, key=lambda record: str(record.get("made", {}).get("utc", "")))["ids"].get("dataset")
+            advice = (
+                f"an image or a label was changed in between: choose one, such as 'where={{ids.dataset: {newest}}}'"
+            )
+        raise UserError(f"one table must not mix cells of more than one {what} ({group.title}): {named}; {advice}")

@@ -50,7 +50,7 @@ class Contrast:
     absent: int = 0
     primary: bool = False
     p_holm: float | None = None
-    ungated: Estimate | None = None  # over all cells, where some did not train
+    ungated: Estimate | None = None  # over all cells, where those that did not train make more pairs
     again: bool = False  # the cells of a difference in a table above
 
     @property
@@ -119,9 +119,9 @@ def contrast(
         and metric == arms.metric
     )
     found = compared((arms, kept(one.trained)), (arms, kept(two.trained)), (classifier, mix, arm), metric)
-    if one.failed or two.failed:
-        runs = list(paired_runs((arms, one.cells), (arms, two.cells), metric).values())
-        found = replace(found, ungated=estimate(runs, fraction=False) if runs else None)
+    whole = paired_runs((arms, one.cells), (arms, two.cells), metric)
+    if len(whole) > len(arms.differences(classifier, mix, arm, metric)):
+        found = replace(found, ungated=estimate(list(whole.values()), fraction=False))
     short = lacking([one, two])
     if isinstance(found.found, Missing):
         found = replace(found, found=arms.difference(classifier, mix, arm, metric))

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from rich.table import Table as RichTable
 
 from steeldefect.report import repeats
-from steeldefect.report.arms import Arms, Missing
+from steeldefect.report.arms import Arms, Group, Missing
 from steeldefect.report.collect import Collection, Record, without_path
 from steeldefect.report.contrasts import ContrastTable
 from steeldefect.report.statistics import Estimate
@@ -187,9 +187,14 @@ def in_points(found: Estimate | Missing) -> str:
 def findings(tables: Sequence[Arms], shown: Iterable[Shown]) -> list[str]:
     """The answers first; of a group that has none what each classifier gained or lost by org20 against org100."""
     answers = {table.group: table.said for table in shown if isinstance(table, ContrastTable) and table.said}
-    found = [f"{group.title}: {said}" for group, said in answers.items()]
+    several = len({arms.group[:3] for arms in tables}) > 1  # data sets, splits or scales
+
+    def name(group: Group) -> str:
+        return group.title if several else group.short
+
+    found = [f"**{name(group)}**: {said}" for group, said in answers.items()]
     for arms in tables:
         said = [f"{c} {in_points(arms.difference(c, 'org20', BASELINE, arms.metric))}" for c in arms.classifiers]
         if said and arms.group not in answers:
-            found.append(f"{arms.group.title}: org20 less org100 in {TITLES[arms.metric]}: {'; '.join(said)}.")
+            found.append(f"**{name(arms.group)}**: org20 less org100 in {TITLES[arms.metric]}: {'; '.join(said)}.")
     return found

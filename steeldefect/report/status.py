@@ -55,11 +55,13 @@ def _unfinished(partial: Path) -> tuple[str, str, Mapping[str, Any] | None, floa
     try:
         if (partial / "failed.json").is_file():
             failed = read_json(partial / "failed.json")
-            return "failed", f"{failed.get('time', '')} {failed.get('error', '')}".strip().splitlines()[0], None, 0.0
+            # the command of a MissingArtifact stands on a line of its own
+            told = " ".join(f"{failed.get('time', '')} {failed.get('error', '')}".split())
+            return "failed", told, None, 0.0
         running = read_json(partial / "running.json")
         host, pid, started = running["host"], int(running["pid"]), running.get("started", "")
         identity = running.get("identity")
-    except (UserError, KeyError, TypeError, ValueError, IndexError):
+    except (UserError, KeyError, TypeError, ValueError):
         return "dead", "left without a note of who worked on it; the next run goes on with it", None, 0.0
     if host != socket.gethostname():
         told = f"process {pid} on {host} since {started} (another machine: not checked)"

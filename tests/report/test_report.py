@@ -194,8 +194,11 @@ def test_two_cells_in_one_place_are_refused(cells):
 def test_data_sets_of_one_name_are_not_mixed(cells):
     ids = json.loads((cells / "000000000000" / "record.json").read_text())["ids"]
     edit(cells / "000000000000", ids=ids | {"dataset": "0" * 12})
-    with pytest.raises(UserError, match="more than one data set"):
-        Arms(collect(cells), GROUP)
+    found = collect(cells)
+    with pytest.raises(UserError, match=r"more than one data set.*'where=\{ids\.dataset: [0-9a-f]{12}\}'$"):
+        Arms(found, GROUP)
+    found.records = study_records(found.records, {"ids.dataset": ids["dataset"]})
+    assert "000000000000" not in {each["id"] for each in Arms(found, GROUP).records}
 
 
 def test_damaged_records_are_named_and_left_out(cells, tmp_path):

@@ -52,7 +52,15 @@ def test_done_running_failed_and_dead_are_told_apart(artifacts):
         "cd": "dead",
     }
     details = {row.id[:2]: row.detail for row in status.read(artifacts)}
-    assert "on far" in details["ee"] and details["ff"].endswith("ValueError: [x]")
+    assert "on far" in details["ee"] and details["ff"].endswith("ValueError: [x] more")
+
+
+def test_a_failed_row_keeps_the_command_that_makes_what_is_missing(tmp_path):
+    failed = tmp_path / "cells" / ".aaaaaaaaaaaa.partial" / "failed.json"
+    failed.parent.mkdir(parents=True)
+    failed.write_text(json.dumps({"error": "MissingArtifact: bank b is missing: make it with\n  python synthesize.py"}))
+    (row,) = status.read(tmp_path)
+    assert row.detail == "MissingArtifact: bank b is missing: make it with python synthesize.py"
 
 
 def test_plain_text_where_the_output_is_no_terminal(artifacts):
