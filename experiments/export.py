@@ -7,18 +7,19 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from steeldefect.runs.verb import CONF, verb
+from steeldefect.runs.settings import CONF
+from steeldefect.runs.verb import verb
 
 log = logging.getLogger(__name__)
 
 
-def rerun(record: Mapping[str, Any]) -> str:
+def rerun(record: Mapping[str, Any], artifacts: Path) -> str:
     from hydra import compose
 
     from steeldefect.deploy.rerun import GROUPS, cell_command
 
     choices = {group: [path.stem for path in (CONF / group).glob("*.yaml")] for group in (*GROUPS, "mix")}
-    return cell_command(record, lambda overrides: compose("train_classifier", list(overrides)), choices)
+    return cell_command(record, lambda overrides: compose("train_classifier", list(overrides)), choices, artifacts)
 
 
 @verb("export")
@@ -33,7 +34,7 @@ def main(cfg: DictConfig) -> None:
     require(cfg.cell is not None, f"cell=null: give the id of a cell; {where}")
     store = Store(cfg.artifacts)
     record = find_cell(store, str(cfg.cell))
-    weights = weights_of(store, record, rerun)
+    weights = weights_of(store, record, lambda record: rerun(record, store.root))
     ending = FORMATS.get(cfg.format, "")
     output = Path(cfg.output or store.root / "exports" / f"cell-{record['id']}{ending}")
     size = card_of_record(record).image_size
