@@ -1,48 +1,73 @@
 PYTHON ?= python3.11
-DATA ?= rendered
-SPLIT ?= grouped
-SCALE ?= demo
-GAN ?= edcgan
-SCHEDULE ?= fixed_steps
-REPLICATES ?= 0
-REPEATS ?=
-CLASSIFIERS ?= mobilenet_v2,small_cnn,resnet19,vgg16
-MIXES ?=
-K ?= 10
-STUDY ?= controls
-SOURCE ?=
-OUTPUT ?=
-METRIC ?=
-JOBS ?=
-PARTS ?= controls controls_augmented
-ARGS ?=
+# the others are set on the command line alone: a shell may well have an OUTPUT or SOURCE of its own
+DATA := rendered
+SPLIT := grouped
+SCALE := demo
+GAN := edcgan
+SCHEDULE := fixed_steps
+REPLICATES := 0
+REPEATS :=
+CLASSIFIERS := mobilenet_v2,small_cnn,resnet19,vgg16
+MIXES :=
+K := 10
+STUDY := controls
+SOURCE :=
+OUTPUT :=
+METRIC :=
+JOBS :=
+PARTS := controls controls_augmented
+ARGS :=
 
 KNOWN := PYTHON DATA SPLIT SCALE GAN SCHEDULE REPLICATES REPEATS CLASSIFIERS MIXES K STUDY SOURCE OUTPUT METRIC JOBS PARTS ARGS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(KNOWN) MAKE% -%,$(GIVEN))
 $(if $(strip $(UNKNOWN)),$(error no such variable: $(UNKNOWN); there are $(KNOWN)))
 
+comma := ,
+open := (
+# what a variable holds but for further overrides and Hydra's functions: MIXES="org20,org0 mix.balance=uniform"
+VALUES = $(foreach word,$($(1)),$(if $(or $(findstring =,$(word)),$(findstring $(open),$(word))),,$(word)))
+$(foreach name,$(filter-out PYTHON OUTPUT PARTS ARGS,$(KNOWN)),$(if $(word 2,$(call VALUES,$(name))),$(error $(name)=$($(name)): \
+	several values are separated by commas alone, no spaces)))
+
+# before anything is trained; other folders of configs are not looked through
+CHOICES = $(filter-out _%,$(patsubst conf/$(1)/%.yaml,%,$(wildcard conf/$(1)/*.yaml)))
+AMISS = $(filter-out $(call CHOICES,$(2)),$(subst $(comma), ,$(call VALUES,$(1))))
+CHECKED = $(if $(AMISS),$(error $(1)=$($(1)): no $(AMISS) in conf/$(2); there are $(call CHOICES,$(2))))
+GROUPS := DATA/dataset SPLIT/split SCALE/scale GAN/gan SCHEDULE/schedule CLASSIFIERS/classifier MIXES/mix PARTS/experiment
+$(if $(findstring hydra.searchpath,$(ARGS)),,$(foreach pair,$(GROUPS),$(call CHECKED,$(patsubst %/,%,$(dir $(pair))),$(notdir $(pair)))))
+
 METRICS := accuracy balanced_accuracy macro_f1
 $(if $(filter-out $(METRICS),$(METRIC)),$(error METRIC=$(METRIC): there are $(METRICS)))
 $(if $(and $(filter inflation,$(MAKECMDGOALS)),$(filter-out accuracy,$(METRIC))),$(error METRIC=$(METRIC): inflation is of accuracy))
 $(if $(and $(REPEATS),$(or $(filter choose-lr,$(MAKECMDGOALS)),$(filter choose_lr,$(STUDY)))),$(error REPEATS=$(REPEATS): a rate is chosen from one training a replicate))
+$(if $(and $(filter report,$(MAKECMDGOALS)),$(filter K,$(GIVEN)),$(filter STUDY,$(GIVEN)),$(filter table2 table3 inflation controls,$(STUDY))),\
+	$(error K=$(K): STUDY=$(STUDY) is of all real images))
 
 RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
 ABLATED = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) schedule=$(SCHEDULE) $(ARGS)
 SWEEP = -m $(if $(JOBS),hydra/launcher=local hydra.launcher.n_jobs=$(JOBS))
 # what was made elsewhere, beside what is made here
-comma := ,
 FROM = $(if $(SOURCE),'source=[$(SOURCE)$(comma)$${artifacts}]')
 # cells of other studies in the same folder are no part of a report, nor of its Holm's correction
 AGAIN = $(if $(REPEATS),$(comma) repeat: [$(REPEATS)])
 OF = 'where={dataset: $(DATA), split: $(SPLIT), scale: $(SCALE)$(1)$(AGAIN)}'
 # tables 2 and 3 are of one augmentation and one number of real images, all unless ARGS says another
 PLAIN = $(if $(findstring augment=,$(ARGS)),,$(comma) augment: none)$(if $(findstring real_per_class=,$(ARGS)),,$(comma) real_per_class: null)
+# what tells a study from others in the same folder
+OWN_table2 = $(PLAIN)$(comma) classifier: mobilenet_v2
+OWN_table3 = $(PLAIN)$(comma) classifier: [$(CLASSIFIERS)]
+OWN_controls = $(comma) real_per_class: null
+# `make report` of what there is: a default of a variable would hide cells, and so would k without the cells on all images
+SAYS = $(if $(filter $(1),$(GIVEN)),$(comma) $(2))
+OWN = $(if $(filter table3,$(STUDY)),$(PLAIN)$(call SAYS,CLASSIFIERS,classifier: [$(CLASSIFIERS)]),$(OWN_$(STUDY)))
+THERE = $(call SAYS,DATA,dataset: $(DATA))$(if $(filter inflation,$(STUDY)),,$(call SAYS,SPLIT,split: $(SPLIT)))$(call SAYS,SCALE,scale: $(SCALE))$(call \
+	SAYS,K,real_per_class: [$(K)$(comma) null])$(if $(filter STUDY,$(GIVEN)),$(OWN))$(AGAIN)
 # the report of a study: where it goes, and its replicates
 TO = 'output=$(if $(OUTPUT),$(OUTPUT),$${artifacts}/report/$(1))' grid.replicates=[$(REPLICATES)] $(if $(METRIC),metric=$(METRIC))
 # in place of what an experiment declares, where they are given
-SAID = $(filter-out file,$(origin CLASSIFIERS))
+SAID = $(filter CLASSIFIERS,$(GIVEN))
 GRID = $(if $(SAID),classifier=$(CLASSIFIERS)) $(if $(MIXES),mix=$(MIXES))
 RUNS = replicate=$(REPLICATES) $(if $(REPEATS),repeat=$(REPEATS))
 STAMP := .venv/.installed
@@ -56,7 +81,8 @@ help: ## this list
 	@echo; echo "Variables (make table3 DATA=neu_cls SCALE=cpu REPLICATES=0,1,2):"
 	@echo "  DATA=$(DATA) SPLIT=$(SPLIT) SCALE=$(SCALE) GAN=$(GAN) SCHEDULE=$(SCHEDULE) REPLICATES=$(REPLICATES)"
 	@echo "  CLASSIFIERS=$(CLASSIFIERS)  MIXES=instead of a study's own"
-	@echo "  K=$(K) images a class (low-data)  STUDY=$(STUDY) (plan)  ARGS=any further overrides"
+	@echo "  PARTS='$(PARTS)': the experiments that make up controls  ARGS=any further overrides"
+	@echo "  K=$(K) images a class (low-data)  STUDY=$(STUDY) (plan, report: of what there is, or of the DATA SPLIT SCALE REPLICATES K given)"
 	@echo "  REPEATS=0,1,2 (a list, as REPLICATES) trains every cell three times; their mean enters, n counts replicates. Reports take all there are, or those given"
 	@echo "  JOBS=2 cells of a sweep at a time, each in a process of its own, the cores shared out (one after the other)"
 	@echo "  OUTPUT=folder of the report (experiments/results/controls, to commit it) instead of artifacts/report/<study>"
@@ -120,12 +146,12 @@ generators: $(STAMP) ## the table of the generators whose quality was measured
 
 table2: bank ## MobileNetV2 over six mixes, then the report
 	$(RUN)/train_classifier.py $(SWEEP) experiment=table2 $(RUNS) $(BASE) || failed=1; \
-	$(RUN)/report.py study=table2 $(call TO,table2) $(call OF,$(PLAIN)$(comma) classifier: mobilenet_v2) $(FROM) $(BASE) && exit $$failed
+	$(RUN)/report.py study=table2 $(call TO,table2) $(call OF,$(OWN_table2)) $(FROM) $(BASE) && exit $$failed
 
 table3: bank ## classifiers over three mixes, then the report
 	$(RUN)/train_classifier.py $(SWEEP) experiment=table3 classifier=$(CLASSIFIERS) $(RUNS) $(BASE) || failed=1; \
 	$(RUN)/report.py study=table3 $(call TO,table3) grid.classifiers=[$(CLASSIFIERS)] \
-		$(call OF,$(PLAIN)$(comma) classifier: [$(CLASSIFIERS)]) $(FROM) $(BASE) && exit $$failed
+		$(call OF,$(OWN_table3)) $(FROM) $(BASE) && exit $$failed
 
 inflation: $(STAMP) ## what a leaking split pretends: random against grouped, originals alone
 	$(RUN)/train_classifier.py $(SWEEP) experiment=inflation $(RUNS) dataset=$(DATA) scale=$(SCALE) $(ARGS) || failed=1; \
@@ -133,10 +159,10 @@ inflation: $(STAMP) ## what a leaking split pretends: random against grouped, or
 		dataset=$(DATA) scale=$(SCALE) $(ARGS) && exit $$failed
 
 controls: bank ## originals, bank and their controls, then the report
-	for part in $(PARTS); do \
+	for part in $(subst $(comma), ,$(PARTS)); do \
 		$(RUN)/train_classifier.py $(SWEEP) experiment=$$part $(GRID) $(RUNS) $(BASE) || failed=1; \
 	done; \
-	$(RUN)/report.py study=controls $(call TO,controls) $(call OF,$(comma) real_per_class: null) $(FROM) $(BASE) && exit $$failed
+	$(RUN)/report.py study=controls $(call TO,controls) $(call OF,$(OWN_controls)) $(FROM) $(BASE) && exit $$failed
 
 low-data: $(STAMP) ## K real images a class, for the generator too, then the report
 	$(RUN)/train_gan.py $(SWEEP) real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
@@ -150,16 +176,18 @@ choose-lr: $(STAMP) ## choose learning rates on development replicates, by valid
 	$(RUN)/choose_lr.py scale=$(SCALE) $(if $(OUTPUT),output=$(OUTPUT)) $(FROM) $(ARGS)
 
 plan: $(STAMP) ## cells, cost and state of a study (STUDY=controls)
-	$(RUN)/plan.py study=$(STUDY) $(if $(filter-out file,$(origin PARTS)),'parts=[$(subst $() $(),$(comma),$(PARTS))]') $(if $(filter-out choose_lr,$(STUDY)),sweep.replicate=[$(REPLICATES)]) $(if $(REPEATS),sweep.repeat=[$(REPEATS)]) \
+	$(RUN)/plan.py study=$(STUDY) $(if $(filter PARTS,$(GIVEN)),'parts=[$(subst $() $(),$(comma),$(PARTS))]') $(if $(filter-out choose_lr,$(STUDY)),sweep.replicate=[$(REPLICATES)]) $(if $(REPEATS),sweep.repeat=[$(REPEATS)]) \
 		$(if $(SAID),sweep.classifier=[$(CLASSIFIERS)]) $(if $(MIXES),sweep.mix=[$(MIXES)]) \
 		$(if $(filter low_data,$(STUDY)),real_per_class=$(K)) $(if $(SOURCE),'source=[$(SOURCE)]') $(BASE)
 
 report: $(STAMP) ## tables and figures from the records there are; STUDY, METRIC, OUTPUT as for the studies
-	$(RUN)/report.py $(if $(filter-out file,$(origin STUDY)),study=$(STUDY) $(if $(OUTPUT),,'output=$${artifacts}/report/$(STUDY)')) $(if $(OUTPUT),'output=$(OUTPUT)') $(if $(METRIC),metric=$(METRIC)) $(if $(REPEATS),'where={repeat: [$(REPEATS)]}') $(FROM) $(BASE)
+	$(RUN)/report.py $(if $(filter STUDY,$(GIVEN)),study=$(STUDY) $(if $(OUTPUT),,'output=$${artifacts}/report/$(STUDY)')) $(if $(OUTPUT),'output=$(OUTPUT)') \
+		$(if $(filter REPLICATES,$(GIVEN)),grid.replicates=[$(REPLICATES)]) $(if $(and $(SAID),$(filter table3,$(STUDY))),grid.classifiers=[$(CLASSIFIERS)]) \
+		$(if $(METRIC),metric=$(METRIC)) $(if $(THERE),'where={$(wordlist 2,99,$(THERE))}') $(FROM) $(BASE)
 
 status: $(STAMP) ## what is done, running, failed, the time left; with STUDY=controls what is missing of it
 	$(RUN)/status.py $(ARGS)
-	$(if $(filter-out file,$(origin STUDY)),@$(MAKE) --no-print-directory plan)
+	$(if $(filter STUDY,$(GIVEN)),@$(MAKE) --no-print-directory plan)
 
 dashboard: $(STAMP) ## a W&B workspace and report of the runs there are: saved with a key, written as JSON without
 	$(RUN)/dashboard.py $(BASE)

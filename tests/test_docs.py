@@ -17,6 +17,7 @@ from tests.conftest import ROOT
 
 # a command may stand on what an earlier document made
 DOCS = ("your_own_data", "take_away", "configuration", "identity", "new_gan_or_backbone", "your_own_generator")
+NOT_RUN = ("clusters", "findings", "protocol", "trust")  # a cluster's commands, and text
 BLOCK = re.compile(r"^```(?P<kind>bash|python|yaml)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 COUNTS = {"blister": 9, "crack": 14, "dent": 10, "pit": 12, "rust": 9, "scale": 16, "scratch": 11}
 YAML_AT = re.compile(r"`(?P<path>conf/\w+/\w+\.yaml)`")
@@ -125,8 +126,59 @@ def test_make_knows_its_variables() -> None:
     assert done.returncode == 2 and "no such variable: REPLICATE; there are " in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("controls DATA=neu", "DATA=neu: no neu in conf/dataset; there are image_folder neu_cls rendered"),
+        ("table3 CLASSIFIERS=small_cnn,vgg", "CLASSIFIERS=small_cnn,vgg: no vgg in conf/classifier; there are "),
+        ("controls MIXES=common", "MIXES=common: no common in conf/mix; there are bank1000 "),
+        ("controls PARTS='controls control'", "PARTS=controls control: no control in conf/experiment; there are "),
+        ("controls REPLICATES='0 1'", "REPLICATES=0 1: several values are separated by commas alone, no spaces"),
+        ("report STUDY=controls K=10", "K=10: STUDY=controls is of all real images"),
+    ],
+)
+def test_make_answers_a_wrong_value_before_anything_is_trained(given: str, message: str) -> None:
+    done = subprocess.run(f"make -n {given}", shell=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and message in done.stderr and not done.stdout
+
+
+def test_make_takes_further_overrides_behind_names_and_other_folders_of_configs() -> None:
+    assert any(
+        "mix=org20,org0 mix.balance=uniform" in line
+        for line in expanded("make controls MIXES='org20,org0 mix.balance=uniform'")
+    )
+    assert "gan=mine" in expanded("make gan GAN=mine ARGS='hydra.searchpath=[file://mine]'")[0]
+    assert "gan=edcgan,edcgan_plus-no_ema" in expanded("make gan GAN=edcgan,edcgan_plus-no_ema")[0]
+    one, two = (
+        expanded(f"make controls PARTS={parts}")
+        for parts in ("controls,controls_augmented", "'controls controls_augmented'")
+    )
+    assert one == two
+
+
+def test_make_report_is_of_what_there_is_or_of_what_was_given() -> None:
+    plain = expanded("make report")[0]
+    assert not any(word in plain for word in ("study=", "where=", "grid."))
+    given = expanded("make report STUDY=controls DATA=neu_cls REPLICATES=0,1,2")[0]
+    assert "grid.replicates=[0,1,2]" in given and "'where={dataset: neu_cls, real_per_class: null}'" in given
+    three = expanded("make report STUDY=table3 CLASSIFIERS=vgg16 SCALE=cpu SPLIT=grouped_cv")[0]
+    assert "split: grouped_cv, scale: cpu, augment: none, real_per_class: null, classifier: [vgg16]}" in three
+    assert "grid.classifiers=[vgg16]" in three
+    assert "classifier" not in expanded("make report STUDY=table3")[0]
+    assert "'where={real_per_class: [10, null]}'" in expanded("make report STUDY=low_data K=10")[0]
+    # it compares two splits
+    assert "where={dataset: neu_cls}" in expanded("make report STUDY=inflation DATA=neu_cls SPLIT=grouped")[0]
+
+
+def test_make_takes_its_variables_from_its_command_line_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = expanded("make controls")
+    for name in ("DATA", "GAN", "OUTPUT", "SOURCE", "JOBS", "METRIC", "ARGS"):
+        monkeypatch.setenv(name, "stray")
+    assert expanded("make controls") == plain
+
+
 def test_every_document_is_tested_and_linked_files_exist() -> None:
-    assert {path.stem for path in (ROOT / "docs").glob("*.md")} >= set(DOCS)
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} == {*DOCS, *NOT_RUN}
     for doc in DOCS:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "docs" / f"{doc}.md").read_text()):
             assert (ROOT / "docs" / target).exists(), f"{doc}.md links to {target}"

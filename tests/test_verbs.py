@@ -10,12 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from steeldefect.runs.identity import digest
 from steeldefect.runs.prepare import prepare
+from steeldefect.runs.settings import CONF
 from tests.conftest import ROOT, TINY, Compose
 
 COMMON = [*TINY, "classifier=small_cnn"]
+PREDICT = ROOT / "steeldefect" / "deploy" / "conf"
 
 
 def verb(name: str, artifacts: Path, *overrides: str, logger: str = "csv") -> subprocess.CompletedProcess[str]:
@@ -92,13 +96,13 @@ def test_a_sweep_killed_in_the_middle_and_started_again_trains_no_finished_cell_
         assert verb(name, artifacts).returncode == 0
     sweep = command("train_classifier", artifacts, "-m", "mix=org100,org20,org0")
     process = subprocess.Popen(sweep, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not cells(artifacts) and time.monotonic() < deadline:
+    finished_cells, deadline = "cells/[!.]*/manifest.json", time.monotonic() + 300
+    while not list(artifacts.glob(finished_cells)) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    survivors = {path: path.stat().st_mtime_ns for path in artifacts.glob("cells/[!.]*/manifest.json")}
-    assert len(survivors) < 3
+    survivors = {path: path.stat().st_mtime_ns for path in artifacts.glob(finished_cells)}
+    assert 0 < len(survivors) < 3
     assert verb("train_classifier", artifacts, "-m", "mix=org100,org20,org0").returncode == 0
     assert {path: path.stat().st_mtime_ns for path in survivors} == survivors
     assert same_but_for_time(cells(artifacts)) == same_but_for_time(cells(finished))
@@ -191,19 +195,35 @@ def test_wandb_runs_offline_without_a_key_and_one_run_a_cell(finished: Path) -> 
     assert b"trial" in logs and b"small_cnn" in logs
 
 
-def test_help_loads_no_torch() -> None:
-    folder = str(ROOT / "experiments")
-    script = f"""
-import runpy, sys
-sys.argv = ["train_gan.py", "--help"]
-try:
-    runpy.run_path({folder!r} + "/train_gan.py", run_name="__main__")
-except SystemExit:
-    pass
-print("torch" in sys.modules)
+def test_help_begins_with_what_the_verb_does_and_loads_no_torch() -> None:
+    script = """
+import contextlib, io, json, runpy, sys
+found = {}
+for name in sys.argv[1:]:
+    sys.argv = [f"experiments/{name}.py", "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    found[name] = said.getvalue()
+assert "torch" not in sys.modules
+print(json.dumps(found))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
-    assert done.stdout.strip().endswith("False"), done.stderr
+    run = [sys.executable, "-c", script, "audit", "predict", "train_gan"]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for name, said in json.loads(done.stdout).items():
+        does, blank, groups, *_ = said.splitlines()
+        command = "steeldefect-predict" if name == "predict" else f"python experiments/{name}.py"
+        assert f": {command} " in does and not blank and groups == "== Configuration groups =="
+
+
+def test_every_verb_goes_by_its_own_name_and_says_its_command() -> None:
+    for path in ROOT.glob("experiments/*.py"):
+        name = path.stem
+        with initialize_config_dir(str(PREDICT if name == "predict" else CONF), version_base="1.3"):
+            made = compose(name, return_hydra_config=True).hydra
+        assert made.job.name == name
+        assert OmegaConf.to_container(made.help)["header"] == "${verb_docstring:}\n"
+        assert f": python experiments/{name}.py" in path.read_text().splitlines()[0]
 
 
 def test_quality_and_the_table_of_generators(finished: Path) -> None:
@@ -224,6 +244,7 @@ def test_report_and_status_read_what_the_sweep_left(finished: Path) -> None:
     assert report.returncode == 0, report.stderr
     text = (finished / "report" / "table3.md").read_text()
     assert "small_cnn" in text
+    assert (finished / "logs" / "report" / "report.log").stat().st_size > 0
     status = verb("status", finished)
     assert status.returncode == 0 and "cells" in status.stdout
 

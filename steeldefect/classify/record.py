@@ -9,7 +9,7 @@ from steeldefect.runs.context import Context
 from steeldefect.runs.device import accelerator_kind, available_threads
 from steeldefect.runs.environment import command_line, git_commit, machine, versions
 from steeldefect.runs.identities import RECIPES
-from steeldefect.runs.loggers import public
+from steeldefect.runs.loggers import paths_given, public
 from steeldefect.runs.mixes import keeps_originals
 from steeldefect.runs.settings import cell_seed
 
@@ -63,6 +63,7 @@ def cell_record(context: Context, identifier: str, initial_id: str | None, outco
             "weights": context.weights_id,
         },
         "config": public(settings),
+        "paths_given": paths_given(settings),
         "classes": list(context.images.classes),
         "counts": _counts(context),
         "updates": {phase: context.updates(phase) for phase in ("initial", "retrain")},

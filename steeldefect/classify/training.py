@@ -59,6 +59,9 @@ def train_cell(context: Context) -> str:
                     _log_results(logger, record)
         _leave(context, module, record, outcome, work)
     log.info("%s %s %s: %s", kind[:-1], identifier, title(context), _told(record))
+    if missed := _missed(record):
+        told = "; ".join(f"no image of {name} was called {name}" for name in missed)
+        log.warning("%s %s %s: %s", kind[:-1], identifier, title(context), told)
     return identifier
 
 
@@ -73,8 +76,20 @@ def title(context: Context) -> str:
 
 def _told(record: dict[str, Any]) -> str:
     if "metrics" in record:
-        return f"AP (paper) {record['metrics']['mean_pr']:.4f}"
-    return f"validation accuracy {record['validation']['accuracy']:.4f}"
+        metrics = record["metrics"]
+        shown = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "mean_pr": "AP (paper)"}
+        told = ", ".join(f"{name} {metrics[key]:.4f}" for key, name in shown.items())
+    else:
+        told = f"validation accuracy {record['validation']['accuracy']:.4f}"
+    if record["trained"]:
+        return told
+    return f"{told}; not trained: {100 * record['train_accuracy']:.1f} % of its own training images right"
+
+
+def _missed(record: dict[str, Any]) -> list[str]:
+    """The classes of which there are test images and none was found; empty for a trial."""
+    rows = enumerate(record.get("confusion", []))
+    return [record["classes"][k] for k, row in rows if sum(row) and not row[k]]
 
 
 def _best_epoch(context: Context, folder: Path) -> BestEpoch | None:

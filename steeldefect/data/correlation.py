@@ -138,12 +138,6 @@ def ncc(left: np.ndarray, right: np.ndarray) -> float:
     return (float(a @ b) / n - mean_a * mean_b) / float(np.sqrt(var_a * var_b))
 
 
-def high_passed(image: np.ndarray) -> np.ndarray:
-    """uint8 (S, S) less its blur, float32: lighting drops out, contrast stays."""
-    one = image.astype(np.float32)[None]
-    return np.asarray((one - _blur(one, 0.02 * image.shape[0]))[0])
-
-
 def _slices(dy: int, dx: int, size: int) -> tuple[slice, slice]:
     return slice(max(dy, 0), size + min(dy, 0)), slice(max(dx, 0), size + min(dx, 0))
 

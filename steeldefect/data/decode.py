@@ -24,6 +24,8 @@ MAX_PIXELS = 50_000_000
 COLOURED = 8  # levels between the channels, on average, from which an image is one in colour
 # what files with the endings of images turn out to be; a closed list, since Pillow hands some others to programs
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "GIF", "WEBP")
+# a phone's JPEG with a preview in it is one image
+_PAGED = ("PNG", "TIFF", "GIF", "WEBP")
 
 
 FITS = ("stretch", "crop", "pad")
@@ -55,7 +57,8 @@ class Facts:
 
     colour: bool
     oblong: bool  # sides that differ by more than a tenth
-    deepest: int  # the largest value of a file of 16 bits, else 0
+    deepest: int | None  # the largest value of a file of 16 bits
+    pages: int
 
 
 def decode(path: Path, reading: Reading) -> np.ndarray:
@@ -80,8 +83,10 @@ def decode_with_facts(path: Path, reading: Reading) -> tuple[np.ndarray, Facts]:
         image.load()
         upright = _upright(image)
         gray = _gray(upright, reading.bits)
-        facts = Facts(_coloured(upright), max(upright.size) > 1.1 * min(upright.size), _deepest(upright))
-    return _square(gray, reading), facts
+        oblong = max(upright.size) > 1.1 * min(upright.size)
+        square = _square(gray, reading)
+        # pages last: counting them moves the file on
+        return square, Facts(_coloured(upright), oblong, _deepest(upright), _pages(image))
 
 
 def _square(gray: Image.Image, reading: Reading) -> np.ndarray:
@@ -110,8 +115,16 @@ def _coloured(image: Image.Image) -> bool:
     return bool(np.ptp(small, axis=2).mean() > COLOURED)
 
 
-def _deepest(image: Image.Image) -> int:
-    return int(np.asarray(image).max()) if image.mode.startswith("I;16") else 0
+def _deepest(image: Image.Image) -> int | None:
+    return int(np.asarray(image).max()) if image.mode.startswith("I;16") else None
+
+
+def _pages(image: Image.Image) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1)) if image.format in _PAGED else 1
+    except Exception:
+        # the first page did decode; whatever is wrong with a later one does not matter
+        return 1
 
 
 def _upright(image: Image.Image) -> Image.Image:

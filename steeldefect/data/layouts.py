@@ -3,8 +3,9 @@
 import logging
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ _NEU_STEM = re.compile(r"(?P<spelling>[A-Za-z][A-Za-z _-]*?)?[ _-]*\(?(?P<number
 # NEU-DET as published: train/images/<class>/
 _NEU_DEPTH = 4
 _PARTS = {"train": "train", "valid": "validation", "val": "validation", "validation": "validation", "test": "test"}
+# parts only where nothing else would do: a class may be called so, too
+_MORE_PARTS = {"training": "train", "dev": "validation", "testing": "test", "eval": "test", "evaluation": "test"}
 # what an export of training images lays beside its class folders (`data.generated`)
 SPLIT_NOTE, LABELS_NOTE = "split.json", "dataset.json"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
@@ -85,7 +88,8 @@ class _Tree:
 
     def __init__(self, root: Path) -> None:
         real = Path(os.path.realpath(root))
-        self.root, self.seen, self.ignored = root, {real, *real.parents}, list[Path]()
+        self.root, self.seen = root, {real, *real.parents}
+        self.ignored, self.unread = list[Path](), list[Path]()
         self.notes = {root / SPLIT_NOTE, root / LABELS_NOTE}
 
     def entries(self, folder: Path) -> list[Path]:
@@ -108,15 +112,18 @@ class _Tree:
         for path in self.entries(folder):
             if path.is_dir():
                 if depth == 0:
-                    self.ignored.append(path)
+                    self.leave(path)
                 elif self._enter(path):
                     found += self.images(path, depth - 1)
-            # a broken link named like an image is a lost image: reading it will say so; a device would never end
-            elif path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or not path.exists()):
+            elif _is_image(path):
                 found.append(path)
             else:
                 self.ignored.append(path)
         return found
+
+    def leave(self, folder: Path) -> None:
+        self.ignored.append(folder)
+        self.unread.append(folder)
 
     def _enter(self, folder: Path) -> bool:
         real = Path(os.path.realpath(folder))
@@ -130,6 +137,42 @@ class _Tree:
         if self.ignored:
             first = ", ".join(str(path.relative_to(self.root)) for path in self.ignored[:3])
             log.warning("%s: %d files or folders ignored (%s ...)", self.root, len(self.ignored), first)
+        lost = {folder: count for folder in self.unread if (count := _images_below(folder))}
+        if lost:
+            listed = ", ".join(str(folder.relative_to(self.root)) for folder in list(lost)[:3])
+            log.warning(
+                "%s: %d images in %s%s are not read: images lie directly in the folder of their class",
+                *(self.root, sum(lost.values()), listed, " ..." if len(lost) > 3 else ""),
+            )
+
+
+def _is_image(path: Path) -> bool:
+    # a broken link named like an image is a lost image: reading it will say so; a device would never end
+    return path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or not path.exists())
+
+
+def _visible(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """`os.walk` without what an archiver leaves; links are not followed, what cannot be listed is left out."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        yield Path(place), folders, [name for name in files if not name.startswith(".")]
+
+
+def _images_below(folder: Path) -> int:
+    if folder.is_symlink():
+        return 0
+    return sum(_is_image(place / name) for place, _, files in _visible(folder) for name in files)
+
+
+def _holds_classes(folder: Path) -> bool:
+    """Whether images lie in the folders of `folder` and none in itself."""
+
+    def direct(place: Path) -> tuple[list[str], bool]:
+        _, folders, files = next(_visible(place), (place, list[str](), list[str]()))
+        return folders, any(_is_image(place / name) for name in files)
+
+    inner, loose = direct(folder)
+    return not loose and any(direct(folder / name)[1] for name in inner)
 
 
 def find_neu(root: Path) -> tuple[tuple[str, ...], list[Source]]:
@@ -171,21 +214,34 @@ def find_neu(root: Path) -> tuple[tuple[str, ...], list[Source]]:
 def find_classes(root: Path, key: str) -> tuple[tuple[str, ...], list[Source]]:
     tree = _Tree(root)
     top = tree.folders(root)
-    parts = [path for path in top if path.name.lower() in _PARTS and any(p.is_dir() for p in tree.entries(path))]
-    if parts:
-        tree.ignored += [path for path in top if path not in parts]
+    parts = {
+        path: part
+        for path in top
+        if ((part := _PARTS.get(path.name.lower())) and any(p.is_dir() for p in tree.entries(path)))
+        or ((part := _MORE_PARTS.get(path.name.lower())) and _holds_classes(path))
+    }
+    beside = [path for path in top if parts and path not in parts]
+    strange = [path.name for path in beside if _holds_classes(path)]
+    require(
+        not strange,
+        f"{key}={root}: class folders lie in {', '.join(strange)}, beside {', '.join(p.name for p in parts)}, and would not "
+        "be read; rename to train, valid or test, or move elsewhere",
+    )
+    for path in beside:
+        tree.leave(path)
     found: dict[str, list[Path]] = defaultdict(list)
     part_of: dict[Path, str] = {}
     for folder in [inner for part in parts for inner in tree.folders(part)] if parts else top:
         images = tree.images(folder)
         found[folder.name] += images
-        part_of |= {path: _PARTS[folder.parent.name.lower()] for path in images if parts}
+        part_of |= {path: parts[folder.parent] for path in images if parts}
     tree.report()
+    _require_distinct(found, f"{key}={root}")
     if parts:
         log.info(
             "%s: %s are read as one set, which split= divides; split=given keeps them",
             root,
-            ", ".join(p.name for p in parts),
+            ", ".join(path.name if path.name == part else f"{path.name} ({part})" for path, part in parts.items()),
         )
     require(bool(found), f"{key}={root}: holds no class folders; each class needs a folder of its images")
     empty = sorted(name for name, paths in found.items() if not paths)
@@ -198,6 +254,20 @@ def find_classes(root: Path, key: str) -> tuple[tuple[str, ...], list[Source]]:
         for name in classes
         for path in found[name]
     ]
+
+
+def _require_distinct(names: Iterable[str], where: str) -> None:
+    """A class that is spelt in two ways, in train and test say, would silently be two."""
+    met: dict[str, str] = {}
+    for name in sorted(names):
+        other = met.setdefault(unicodedata.normalize("NFC", name.lower()), name)
+        if other == name:
+            continue
+        if unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", name):
+            raise UserError(
+                f"{where}: class folders {other!a} and {name!a} print alike, {name} (an accent stored in two ways): rename one"
+            )
+        raise UserError(f"{where}: class folders {other} and {name} differ in case only: rename one")
 
 
 def _letters(text: str) -> str:

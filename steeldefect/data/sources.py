@@ -2,10 +2,12 @@
 
 import logging
 import os
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median_low
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,7 +29,7 @@ from steeldefect.runs.identity import digest, file_sha256
 
 log = logging.getLogger(__name__)
 
-DARK = 2**13  # an eighth of 16 bits
+DARK = 2**15  # half of 16 bits
 _THREADS = min(4, os.cpu_count() or 1)
 
 Result = TypeVar("Result")
@@ -72,13 +74,14 @@ def load_dataset(dataset: Mapping[str, Any], cache: Path, group: str = "dataset"
     reading = replace(asked, fit=FITS[0]) if whole else asked
     hashes = _each(lambda source: file_sha256(source.path), sources, root)
     names, sources, hashes = unique_names(sources, hashes, root)
+    _tell_copies(root, sources, hashes)
     order = sorted(range(len(names)), key=lambda k: (sources[k].class_name, natural_key(names[k])))
     sources, hashes = [sources[k] for k in order], [hashes[k] for k in order]
     files = [[source.class_name, sha] for source, sha in zip(sources, hashes, strict=True)]
     content = digest({"files": files, **reading.content})
     shape = (len(sources), reading.image_size, reading.image_size)
     images, table = cached(cache, content, shape, lambda path: _decode_all(path, sources, root, reading))
-    _tell(root, table, asked)
+    _tell(root, table, sources, asked)
     labels = np.array([classes.index(source.class_name) for source in sources], np.int64)
     found = [source.part for source in sources]
     parts = tuple(part for part in found if part is not None) if None not in found else None
@@ -97,10 +100,43 @@ def _decode_all(path: Path, sources: Sequence[Source], root: Path, reading: Read
     found = _each(one, sources, root)
     images.flush()
     counts = {key: sum(getattr(facts, key) for facts in found) for key in ("colour", "oblong")}
-    return {"count": len(found), "deepest": max(facts.deepest for facts in found), **counts}
+    paged = [row for row, facts in enumerate(found) if facts.pages > 1]
+    pages = {"paged": len(paged), "first_paged": paged[0], "pages": found[paged[0]].pages} if paged else {}
+    return {"count": len(found), **counts, **pages, **_depths(sources, found)}
 
 
-def _tell(root: Path, table: Mapping[str, Any], reading: Reading) -> None:
+def _depths(sources: Sequence[Source], found: Sequence[Facts]) -> dict[str, Any]:
+    values = [facts.deepest for facts in found if facts.deepest is not None]
+    if not values:
+        return {"deepest": 0}
+    of_class: dict[str, set[bool]] = defaultdict(set)
+    for source, facts in zip(sources, found, strict=True):
+        of_class[source.class_name].add(facts.deepest is not None)
+    deep, shallow = (sorted(name for name, met in of_class.items() if met == {wide}) for wide in (True, False))
+    usual = median_low(values)
+    beyond = sum(value.bit_length() > usual.bit_length() for value in values)
+    return {"deepest": max(values), "usual": usual, "beyond": beyond, "deep": deep, "shallow": shallow}
+
+
+def _tell_copies(root: Path, sources: Sequence[Source], hashes: Sequence[str]) -> None:
+    alike: dict[str, list[Source]] = defaultdict(list)
+    for source, sha in zip(sources, hashes, strict=True):
+        alike[sha].append(source)
+    torn = [same for same in alike.values() if len({source.class_name for source in same}) > 1]
+    if torn:
+        first = torn[0][0]
+        second = next(source for source in torn[0] if source.class_name != first.class_name)
+        shown = " and ".join(str(source.path.relative_to(root)) for source in (first, second))
+        log.warning(
+            "%s: %d images lie in more than one class, byte for byte (%s%s): which class is right? Remove the other",
+            *(root, len(torn), shown, " ..." if len(torn) > 1 else ""),
+        )
+    copies = sum(n - 1 for same in alike.values() for n in Counter(source.class_name for source in same).values())
+    if copies:
+        log.info("%s: %d images are byte for byte copies of another of their class, under other names", root, copies)
+
+
+def _tell(root: Path, table: Mapping[str, Any], sources: Sequence[Source], reading: Reading) -> None:
     """What of the files the gray squares no longer show; an older cache knows nothing of it."""
     if not table:
         return
@@ -114,11 +150,25 @@ def _tell(root: Path, table: Mapping[str, Any], reading: Reading) -> None:
             "%s: %d of %d images are not square and are squeezed, which changes shapes: dataset.fit=crop or pad keeps them",
             *(root, oblong, table["count"]),
         )
-    if reading.bits is None and 0 < table["deepest"] < DARK:
+    if table.get("paged"):
+        first = sources[table["first_paged"]].path.relative_to(root)
         log.warning(
-            "%s: the 16-bit images reach %d of 65535, so nearly all are black; of a camera of fewer bits? Then give "
-            "dataset.bits=%d",
-            *(root, table["deepest"], table["deepest"].bit_length()),
+            "%s: of %d of %d files only the first page is used (%s: %d pages); save the others as files of their own",
+            *(root, table["paged"], table["count"], first, table["pages"]),
+        )
+    usual = table.get("usual", table["deepest"])
+    if reading.bits is None and 0 < usual < DARK:
+        bits, beyond = max(8, usual.bit_length()), table.get("beyond")
+        log.warning(
+            "%s: the 16-bit images reach %d of 65535%s, so they are dark or black; of a camera of fewer bits? Then give "
+            "dataset.bits=%d%s",
+            *(root, usual, " (median of their maxima)" if beyond else "", bits),
+            f" (which {beyond} of them exceed: mend or remove those)" if beyond else "",
+        )
+    if table.get("deep") and table.get("shallow"):
+        log.warning(
+            "%s: the images of %s have 16 bits, those of %s do not: the format may give the class away; save all alike",
+            *(root, ", ".join(table["deep"]), ", ".join(table["shallow"])),
         )
 
 

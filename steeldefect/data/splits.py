@@ -1,5 +1,6 @@
 """Train, validation and test indices: by image (the paper's) or by scene, and the few images of a low-data run."""
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -90,6 +91,7 @@ def limit_real(
     train: np.ndarray,
     labels: np.ndarray,
     scenes: np.ndarray | None,
+    classes: Sequence[str],
     per_class: int | None,
     seed: int,
     skip: int = 0,
@@ -110,7 +112,7 @@ def limit_real(
         members = train[labels[train] == label]
         require(
             len(members) >= per_class or skip > 0,
-            f"real_per_class={per_class}: class {label} has {len(members)} training images; ask for fewer, or null",
+            f"real_per_class={per_class}: class {classes[label]!r} has {len(members)} training images; ask for fewer, or null",
         )
         rng = np.random.default_rng(derived_seed(seed, "limit_real", label))
         groups = np.arange(len(members)) if scenes is None else scenes[members]
@@ -265,19 +267,24 @@ def _instead(images: int) -> str:
     return "take split=random" if images >= FEWEST else "merge the class with another, or leave it out"
 
 
+@functools.cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
+
+
 def _warn(name: str, sizes: np.ndarray, have: int, fraction: float, part: str) -> None:
     room = (fraction + SLACK) * sizes.sum()
     large = sizes[sizes > room]
     # a validation part is small: that some scenes do not fit in it is the rule
     if part == "test" and len(large) and have <= room:
-        log.warning(
-            "class %s: %d of %d scenes are larger than the test part (%d images against %d) and stay in train",
-            *(name, len(large), np.count_nonzero(sizes), large.max(), int(room)),
+        _warn_once(
+            f"class {name}: {len(large)} of {np.count_nonzero(sizes)} scenes are larger than the test part "
+            f"({large.max()} images against {int(room)}) and stay in train"
         )
     if abs(have - fraction * sizes.sum()) > max(1, TOLERANCE * sizes.sum()):
-        log.warning(
-            "class %s: scenes do not add up to split.%s_fraction=%g, its part is %.3f (%d of %d images)",
-            *(name, part, fraction, have / sizes.sum(), have, sizes.sum()),
+        _warn_once(
+            f"class {name}: scenes do not add up to split.{part}_fraction={fraction:g}, its part is "
+            f"{have / sizes.sum():.3f} ({have} of {sizes.sum()} images)"
         )
 
 

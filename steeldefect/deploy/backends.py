@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 ENDINGS = (".onnx", ".pt")
+# predict runs without a copy of the repository, too
+_INSTALL = "pip install -c constraints.txt -e '.[{0}]' (or the wheel with [{0}])"
 
 
 class Model(Protocol):
@@ -29,7 +31,7 @@ class OnnxModel:
         try:
             import onnxruntime
         except ImportError:
-            raise UserError(f"model={path}: needs onnxruntime: pip install 'steeldefect[predict]'") from None
+            raise UserError(f"model={path}: needs onnxruntime: {_INSTALL.format('predict')}") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3
@@ -60,7 +62,7 @@ class TorchModel:
             from steeldefect.deploy.torch_file import load
         except ImportError as error:
             raise UserError(
-                f"model={path}: needs {error.name}: pip install 'steeldefect[train]', or export with format=onnx"
+                f"model={path}: needs {error.name}: {_INSTALL.format('train')}, or export with format=onnx"
             ) from None
         if threads:
             torch.set_num_threads(threads)

@@ -35,9 +35,9 @@ class Card:
         """Side of the uint8 images that the model takes."""
         return int(self.preprocessing["image_size"])
 
-    def reading(self, max_pixels: int) -> Reading:
-        """How a file becomes what the model takes."""
-        bits = self.preprocessing.get("bits")
+    def reading(self, max_pixels: int, bits: int | None = None) -> Reading:
+        """How a file becomes what the model takes; `bits`: of a camera other than that of the training images."""
+        bits = self.preprocessing.get("bits") if bits is None else bits
         return Reading(
             self.image_size, max_pixels, None if bits is None else int(bits), self.preprocessing.get("fit", FITS[0])
         )

@@ -1,4 +1,4 @@
-"""Class and probability of image files, with onnxruntime alone or with torch."""
+"""Class and probability of image files, by onnxruntime or torch: steeldefect-predict model=model.onnx images=folder"""
 
 import csv
 import glob
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from PIL import UnidentifiedImageError
 from rich.console import Console
 from rich.table import Table
 
-from steeldefect.data.decode import Reading, decode
+from steeldefect.data.decode import Facts, Reading, decode_with_facts
 from steeldefect.data.layouts import IMAGE_SUFFIXES, natural_key
+from steeldefect.data.sources import DARK
 from steeldefect.deploy.backends import TorchModel, load_model
 from steeldefect.deploy.card import Card
 from steeldefect.runs.errors import UserError, nearest, require
@@ -63,15 +65,15 @@ def find_images(pattern: Any) -> tuple[list[Path], Path]:
     return sorted(found, key=lambda p: natural_key(str(p))), root
 
 
-Batch = tuple[list[Path], np.ndarray]
+Batch = tuple[list[Path], np.ndarray, list[Facts]]
 
 
 def batches(files: Sequence[Path], reading: Reading, batch: int, bad: list[Unreadable]) -> Iterator[Batch]:
-    """(files, uint8 `(n, size, size)`) as the data layer decodes them; what cannot be read is added to `bad`."""
+    """(files, uint8 `(n, size, size)`, facts) as the data layer decodes them; what cannot be read is added to `bad`."""
 
-    def read(path: Path) -> np.ndarray | str:
+    def read(path: Path) -> tuple[np.ndarray, Facts] | str:
         try:
-            return decode(path, reading)
+            return decode_with_facts(path, reading)
         except UnidentifiedImageError:
             return "not an image"
         # damaged files make Pillow's readers raise nearly anything
@@ -81,15 +83,16 @@ def batches(files: Sequence[Path], reading: Reading, batch: int, bad: list[Unrea
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(files), batch):
             part = files[start : start + batch]
-            kept: list[tuple[Path, np.ndarray]] = []
+            kept: list[tuple[Path, np.ndarray, Facts]] = []
             for path, found in zip(part, pool.map(read, part), strict=True):
                 if isinstance(found, str):
                     log.warning("%s: cannot be read (%s); skipped", path, found)
                     bad.append(Unreadable(str(path), found))
                 else:
-                    kept.append((path, found))
+                    kept.append((path, *found))
             if kept:
-                yield [path for path, _ in kept], np.stack([image for _, image in kept])
+                paths, images, facts = zip(*kept, strict=True)
+                yield list(paths), np.stack(images), list(facts)
 
 
 def predictions(card: Card, files: Sequence[Path], probabilities: np.ndarray) -> list[Prediction]:
@@ -144,19 +147,25 @@ FORMATS: dict[str, Callable[[Card, Sequence[Prediction], Sequence[Unreadable]], 
 
 def predict(options: DictConfig) -> int:
     """Run a model over files and write what was found; the exit code."""
-    kind, batch = options.format, options.batch_size
+    kind, batch, bits = options.format, options.batch_size, options.bits
     require(kind in FORMATS, lambda: f"format={kind}: {nearest(str(kind), FORMATS)}")
     require(isinstance(batch, int) and batch > 0, f"batch_size={batch}: must be a whole number from 1 up")
+    good = bits is None or (isinstance(bits, int) and not isinstance(bits, bool) and 8 <= bits <= 16)
+    require(good, f"bits={bits}: must be null or a whole number from 8 to 16, such as 12")
     model = load_model(options.model, options.threads)
     overlay = _overlays(model, options.gradcam)
     files, root = find_images(options.images)
     found: list[Prediction] = []
     bad: list[Unreadable] = []
-    for part, images in batches(files, model.card.reading(options.max_pixels), batch, bad):
+    reading = model.card.reading(options.max_pixels, bits)
+    deepest: list[int] = []
+    for part, images, facts in batches(files, reading, batch, bad):
         results = predictions(model.card, part, model.probabilities(images))
         found += results
+        deepest += [of.deepest for of in facts if of.deepest]
         if overlay is not None:
             overlay(part, root, images, [model.card.labels.index(p.label) for p in results])
+    _tell(deepest, reading)
     text = FORMATS[kind](model.card, found, bad)
     if options.output is None:
         sys.stdout.write(text)
@@ -165,6 +174,16 @@ def predict(options: DictConfig) -> int:
     if bad:
         log.error("%d of %d files could not be read", len(bad), len(files))
     return UNREADABLE if bad else 0
+
+
+def _tell(deepest: Sequence[int], reading: Reading) -> None:
+    """As training does; `deepest` are the largest values of the 16-bit files."""
+    if reading.bits is None and deepest and (usual := median_low(deepest)) < DARK:
+        log.warning(
+            "the 16-bit images reach %d of 65535 (median of their maxima), so they are dark or black to the model; of a "
+            "camera of fewer bits? Then give bits=%d",
+            *(usual, max(8, usual.bit_length())),
+        )
 
 
 def _write(path: Path, text: str) -> None:

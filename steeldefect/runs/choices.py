@@ -33,6 +33,8 @@ def hint(error: BaseException | None) -> str:
             "a value with spaces, ~, ( ) { }, = or a comma is quoted twice: 'dataset.root=\"/my images (2024)\"'; "
             "~ is not expanded"
         )
+    if isinstance(error, ConfigCompositionException) and str(error).startswith("Ambiguous value"):
+        return "several values: put -m after the script"
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) else None
     if not isinstance(cause, OmegaConfBaseException) or not isinstance(cause.parent_node, DictConfig):
         return ""
@@ -77,7 +79,7 @@ def show_choices(conf: Path, config_name: str) -> None:
             table.add_row(key, escape(value), escape(comment))
     console.print(table)
     console.print(
-        "--cfg job --resolve: every value as it would be used; --help: all flags; --info all: Hydra's own view"
+        "--cfg job --resolve: every value as it would be used; --hydra-help: all flags; --info all: Hydra's own view"
     )
 
 

@@ -57,7 +57,7 @@ class Context:
     def _limited(self, per_class: int | None, skip: int = 0) -> np.ndarray:
         scenes = self.table.scenes if self.table else None
         seed = self.settings["partition_seed"]
-        return limit_real(self.split.train, self.images.labels, scenes, per_class, seed, skip)
+        return limit_real(self.split.train, self.images.labels, scenes, self.images.classes, per_class, seed, skip)
 
     @cached_property
     def real_counts(self) -> list[int]:

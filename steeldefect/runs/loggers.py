@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,16 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 
 from steeldefect.runs import ranks
 from steeldefect.runs.mixes import mix_name
+
+# keys whose values are paths of this machine, and what stands for one in a command that is printed
+PATHS = {
+    "dataset.root": "FOLDER",
+    "dataset.scenes": "FILE",
+    "split.parts": "FILE",
+    "gan.root": "FOLDER",
+    "classifier.weights": "FILE",
+    "quality.classifier.weights": "FILE",
+}
 
 
 @contextlib.contextmanager
@@ -80,12 +90,23 @@ def _shown(settings: Mapping[str, Any], stage: str) -> dict[str, Any]:
 
 def public(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings without paths of this machine, for records and logs."""
-    hidden = {"artifacts"}
-    shown = {key: value for key, value in settings.items() if key not in hidden}
-    shown["dataset"] = {key: value for key, value in settings["dataset"].items() if key not in ("root", "scenes")}
-    shown["classifier"] = {key: value for key, value in settings["classifier"].items() if key != "weights"}
-    shown["split"] = {key: value for key, value in settings["split"].items() if key != "parts"}
-    shown["gan"] = {key: value for key, value in settings["gan"].items() if key != "root"}
-    judge = {key: value for key, value in settings["quality"]["classifier"].items() if key != "weights"}
-    shown["quality"] = {**settings["quality"], "classifier": judge}
-    return shown
+    return _without({"artifacts", *PATHS}, settings)
+
+
+def paths_given(settings: Mapping[str, Any]) -> list[str]:
+    """Which of `PATHS` are set, without their values: a command that makes the same again must give them."""
+    return sorted(key for key in PATHS if _value(settings, key) is not None)
+
+
+def _without(hidden: Collection[str], part: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    return {
+        key: _without(hidden, value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in part.items()
+        if f"{prefix}{key}" not in hidden
+    }
+
+
+def _value(settings: Any, key: str) -> Any:
+    for name in key.split("."):
+        settings = settings.get(name)
+    return settings

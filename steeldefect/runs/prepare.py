@@ -87,6 +87,9 @@ def _write_split(context: Context, identity: dict[str, Any]) -> None:
         ]
         with (work.folder / "split.csv").open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([("image", "class", "part", "scene"), *rows])
+        for part, indices in parts.items():
+            counts = np.bincount(images.labels[indices], minlength=len(images.classes)).tolist()
+            log.info("%s: %s", part, _listed(dict(zip(images.classes, counts, strict=True))))
         work.summary |= {part: len(indices) for part, indices in parts.items()}
         work.summary["test_overlapping_share"] = context.overlapping_share
         if table is not None:
@@ -124,9 +127,11 @@ def _warn_of_few(context: Context) -> None:
     counts = np.bincount(context.images.labels[context.split.test], minlength=len(context.images.classes))
     few = [f"{name} {n}" for name, n in zip(context.images.classes, counts.tolist(), strict=True) if n < FEW]
     if few:
-        _warn_once(
-            f"classes tested on fewer than {FEW} images: {', '.join(few)}; split=grouped_cv tests every image in turn"
-        )
+        split = context.settings["split"]
+        instead = "split=grouped_cv tests every image in turn"
+        if split["name"] == "grouped_cv":
+            instead = f"replicates 0 to {split['folds'] - 1} together test every image once"
+        _warn_once(f"classes tested on fewer than {FEW} images: {', '.join(few)}; {instead}")
 
 
 def _tell_low_data(context: Context) -> None:

@@ -74,7 +74,12 @@ def check(settings: Mapping[str, Any]) -> None:
             f"{key}=validation: with real_per_class={k} nothing is chosen on more than those {k} images a class",
         )
     _among("trainer.strategy", settings["trainer"]["strategy"], ("single", "ddp"))
-    _flag("trainer.sync_batchnorm", settings["trainer"]["sync_batchnorm"])
+    for key in ("sync_batchnorm", "deterministic"):
+        _flag(f"trainer.{key}", settings["trainer"][key])
+    threads = settings["trainer"]["threads"]
+    require(threads is None or _is_whole(threads), f"trainer.threads={threads}: null or at least 1")
+    _flag("logger.wandb", settings["logger"]["wandb"])
+    _flag("keep_weights", settings["keep_weights"])
     _among("trainer.compile", settings["trainer"]["compile"], (None, "default", "reduce-overhead", "max-autotune"))
     optimizer = settings["optimizer"]
     _positive("optimizer.lr", optimizer["lr"])

@@ -11,7 +11,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from steeldefect.runs.errors import Held, UserError, explained
 from steeldefect.runs.settings import CONF
@@ -41,6 +41,9 @@ def verb(config_name: str, conf: Path = CONF) -> Callable[[Callable[[DictConfig]
         def main() -> None:
             from steeldefect.runs.choices import hint, show_choices
 
+            # what --help begins with
+            script = sys.modules[task.__module__]
+            OmegaConf.register_new_resolver("verb_docstring", lambda: script.__doc__, replace=True)
             if sys.argv[1:] in (["--info"], ["-i"]):
                 show_choices(conf, config_name)
                 return
@@ -70,7 +73,7 @@ def _run(task: Callable[[DictConfig], Any], cfg: DictConfig) -> None:
         if sweep and isinstance(error, Held) and put_off(functools.partial(task, cfg)):
             log.warning("%s. The sweep goes on and comes back to it", error)
             return
-        known = error if isinstance(error, UserError) else explained(error, cfg.get("artifacts"))
+        known = error if isinstance(error, UserError) else explained(error, cfg.get("artifacts"), cfg.get("output"))
         if known is None:
             # a sweep would show it at its very end alone
             if sweep:

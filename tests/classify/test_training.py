@@ -2,12 +2,13 @@
 
 import csv
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from steeldefect.classify.training import train_cell
+from steeldefect.classify.training import _missed, train_cell
 from steeldefect.data.bank import labels_in_turn, write_bank
 from steeldefect.report.collect import collect, write_committed
 from steeldefect.runs.context import Context
@@ -39,6 +40,25 @@ def test_a_cell_run_twice_trains_once(tiny: Compose) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert train_cell(prepare(tiny("train_classifier", "classifier=small_cnn", "mix=org100"))) == identifier
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_the_log_says_what_a_cell_is_worth(tiny: Compose, caplog: pytest.LogCaptureFixture) -> None:
+    """After four updates it has learnt nothing."""
+    with caplog.at_level(logging.INFO):
+        context = prepare(tiny("train_classifier", "classifier=small_cnn", "mix=org100"))
+        record = record_of(context, train_cell(context))
+    for name, key in (("accuracy", "accuracy"), ("balanced accuracy", "balanced_accuracy"), ("AP (paper)", "mean_pr")):
+        assert f"{name} {record['metrics'][key]:.4f}" in caplog.text
+    own = f"{100 * record['train_accuracy']:.1f}"
+    assert not record["trained"] and f"not trained: {own} % of its own training images right" in caplog.text
+    missed = [c for c, recall in zip(record["classes"], record["per_class"]["recall"], strict=True) if recall == 0]
+    (told,) = [entry.getMessage() for entry in caplog.records if "was called" in entry.getMessage()]
+    assert missed and told.endswith("; ".join(f"no image of {name} was called {name}" for name in missed))
+
+
+def test_a_class_that_is_not_in_the_test_part_is_not_missed() -> None:
+    assert _missed({"classes": ["a", "b", "c"], "confusion": [[2, 0, 0], [0, 0, 0], [1, 0, 0]]}) == ["c"]
+    assert _missed({"classes": ["a", "b"]}) == []
 
 
 def test_a_record_says_what_was_done_and_found(tiny: Compose) -> None:

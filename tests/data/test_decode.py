@@ -156,11 +156,16 @@ def test_cache_that_cannot_be_written_is_named(tmp_path):
         load_dataset(config("image_folder", two_classes(tmp_path / "data")), tmp_path / "file" / "cache")
 
 
+def sixteen_bits(root: Path, bits: int) -> None:
+    """Every image of `root` as if a camera of so many bits had filled its range."""
+    ramp = np.arange(256, dtype=np.uint16) * 2 ** (bits - 8)
+    for k, path in enumerate(sorted(root.glob("*/*"))):
+        save(path, np.roll(ramp, k).reshape(16, 16))
+
+
 def test_a_camera_of_twelve_bits_is_not_black(tmp_path, caplog):
     root = two_classes(tmp_path / "data")
-    for path in root.glob("*/*"):
-        path.unlink()
-        save(path.with_suffix(".png"), (np.arange(256, dtype=np.uint16) * 16).reshape(16, 16))
+    sixteen_bits(root, 12)
     dark = load_dataset(config("image_folder", root, image_size=16), tmp_path / "cache")
     assert dark.images.max() == 16
     assert "reach 4080 of 65535" in caplog.text and "dataset.bits=12" in caplog.text
@@ -174,6 +179,62 @@ def test_a_camera_of_twelve_bits_is_not_black(tmp_path, caplog):
         load_dataset(config("image_folder", root, image_size=16) | {"bits": 11}, tmp_path / "cache")
     with pytest.raises(UserError, match=r"dataset\.bits=99: must be null"):
         load_dataset(config("image_folder", root, image_size=16) | {"bits": 99}, tmp_path / "cache")
+
+
+def test_one_saturated_file_hides_no_camera_of_fewer_bits(tmp_path, caplog):
+    root = two_classes(tmp_path / "data")
+    sixteen_bits(root, 14)
+    load_dataset(config("image_folder", root, image_size=16), tmp_path / "cache")
+    assert "reach 16320 of 65535," in caplog.text and caplog.text.rstrip().endswith("dataset.bits=14")
+    caplog.clear()
+    save(root / "bad" / "1.png", np.full((16, 16), 65535, np.uint16))
+    load_dataset(config("image_folder", root, image_size=16), tmp_path / "cache")
+    assert "reach 16320 of 65535 (median of their maxima)" in caplog.text
+    assert "dataset.bits=14 (which 1 of them exceed" in caplog.text
+    caplog.clear()
+    sixteen_bits(root, 16)
+    load_dataset(config("image_folder", root, image_size=16), tmp_path / "cache")
+    assert not caplog.text
+
+
+def test_a_depth_that_gives_the_class_away_is_told(tmp_path, caplog):
+    root = two_classes(tmp_path / "data")
+    sixteen_bits(root, 16)
+    for k in (1, 2, 3):
+        save(root / "good" / f"{k}.png", picture(k))
+    for _ in ("decoded", "cached"):
+        caplog.clear()
+        load_dataset(config("image_folder", root, image_size=16), tmp_path / "cache")
+        assert "the images of bad have 16 bits, those of good do not" in caplog.text
+    caplog.clear()
+    save(root / "bad" / "1.png", picture(9))
+    load_dataset(config("image_folder", root, image_size=16), tmp_path / "cache")
+    assert not caplog.text
+
+
+def test_pages_that_are_not_used_are_told(tmp_path, caplog):
+    root = two_classes(tmp_path / "data")
+    before = load_dataset(config("image_folder", root, image_size=12), tmp_path / "cache")
+    frames = [Image.fromarray(picture(seed)) for seed in range(50, 70)]
+    for name in ("stack.tif", "film.png"):
+        frames[0].save(root / "good" / name, save_all=True, append_images=frames[1:])
+    found = load_dataset(config("image_folder", root, image_size=12), tmp_path / "cache")
+    assert "of 2 of 8 files only the first page is used (good/film.png: 20 pages)" in caplog.text
+    assert np.array_equal(found.images[found.names.index("good/stack")], picture(50))
+    assert np.array_equal(found.images[found.names.index("good/1")], before.images[before.names.index("good/1")])
+    caplog.clear()
+    load_dataset(config("image_folder", root, image_size=12), tmp_path / "cache")
+    assert "20 pages" in caplog.text, "a cached set has as many"
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_damaged_later_page_does_not_matter(tmp_path):
+    frames = [Image.fromarray(frame) for frame in (GRAY, 255 - GRAY, GRAY)]
+    frames[0].save(tmp_path / "x.tif", save_all=True, append_images=frames[1:])
+    data = (tmp_path / "x.tif").read_bytes()
+    for end in range(len(data) // 2, len(data), 7):
+        (tmp_path / "x.tif").write_bytes(data[:end])
+        assert np.array_equal(decode(tmp_path / "x.tif", Reading(16)), GRAY)
 
 
 def test_colour_and_shape_that_are_lost_are_told(tmp_path, caplog):

@@ -1,6 +1,7 @@
 """split=given: parts by date, coil or camera, from folders or a CSV."""
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,22 @@ def test_folders_are_kept_as_they_are(given: Compose, tmp_path: Path, caplog: py
     other = prepare(given(f"dataset.root={tmp_path / 'data'}", "replicate=3"))
     assert parts(other) == parts(context)
     assert "classes tested on fewer than 5 images: dent 3, scratch 3" in caplog.text
+
+
+def test_images_by_class_and_part_are_told(given: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        prepare(given(f"dataset.root={laid_out(tmp_path / 'data')}"))
+    for line in ("train: dent 6, scratch 6", "validation: dent 2, scratch 2", "test: dent 3, scratch 3"):
+        assert line in caplog.messages
+
+
+def test_folds_of_few_images_are_pooled(given: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = laid_out(tmp_path / "data")
+    names = prepare(given(f"dataset.root={root}")).images.names
+    scenes = tmp_path / "scenes.csv"
+    scenes.write_text("\n".join(["image,scene", *(f"{name},{k}" for k, name in enumerate(names))]) + "\n")
+    prepare(given(f"dataset.root={root}", f"dataset.scenes={scenes}", "split=grouped_cv"))
+    assert "dent 4, scratch 4; replicates 0 to 2 together test every image once" in caplog.text
 
 
 def test_without_a_validation_folder_validation_is_drawn_from_train(given: Compose, tmp_path: Path) -> None:

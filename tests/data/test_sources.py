@@ -181,10 +181,84 @@ def test_parts_are_read_as_one_set_and_names_stay_unique(tmp_path, caplog):
     assert "1 second copies" in caplog.text and "readme.txt" in caplog.text
 
 
-def test_class_called_test_is_a_class(tmp_path):
+def in_parts(root: Path, *parts: str) -> Path:
+    for k, part in enumerate(parts):
+        for c, name in enumerate(("bad", "good")):
+            save(root / part / name / f"{k}.png", picture(10 * c + k))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("folders", "parts"),
+    [
+        (("Training", "Test"), {"train", "test"}),
+        (("train", "eval"), {"train", "test"}),
+        (("training", "dev", "Evaluation"), {"train", "validation", "test"}),
+        (("training", "val", "testing"), {"train", "validation", "test"}),
+    ],
+)
+def test_parts_by_their_usual_names(tmp_path, caplog, folders, parts):
+    root = in_parts(tmp_path / "data", *folders)
+    with caplog.at_level(logging.WARNING):
+        found = load_dataset(config("image_folder", root, image_size=12), tmp_path / "cache")
+    assert len(found.names) == 2 * len(folders) and set(found.parts) == parts and not caplog.text
+
+
+def test_a_part_of_unknown_name_is_refused(tmp_path):
+    root = in_parts(tmp_path / "data", "train", "test", "batch 3")
+    with pytest.raises(UserError, match=r"class folders lie in batch 3, beside test, train, .* rename to train, valid"):
+        load_dataset(config("image_folder", root, image_size=12), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["test", "testing", "eval"])
+def test_class_called_test_is_a_class(tmp_path, name):
     root = two_classes(tmp_path / "data")
-    save(root / "test" / "1.png", picture(77))
-    assert load_dataset(config("image_folder", root, image_size=8), tmp_path / "c").classes == ("bad", "good", "test")
+    save(root / name / "1.png", picture(77))
+    if name != "test":
+        save(root / name / "inner" / "1.png", picture(78))
+    found = load_dataset(config("image_folder", root, image_size=8), tmp_path / "cache")
+    assert set(found.classes) == {"bad", "good", name} and len(found.names) == 7 and found.parts is None
+
+
+def test_images_that_lie_too_deep_are_counted(tmp_path, caplog):
+    root = two_classes(tmp_path / "data")
+    for k in range(4):
+        save(root / "bad" / "coil 7" / ("" if k else "deeper") / f"{k}.png", picture(70 + k))
+    (root / "bad" / "coil 7" / "._1.png").touch()
+    (root / "bad" / "loop").symlink_to(root / "bad")
+    with caplog.at_level(logging.WARNING):
+        assert len(load_dataset(config("image_folder", root, image_size=12), tmp_path / "cache").names) == 6
+    assert "4 images in bad/coil 7 are not read: images lie directly in the folder of their class" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("spelling", "message"),
+    [
+        ("Gr\u00fcn", r"Gr\u00fcn and gr\u00fcn differ in case only: rename one"),
+        ("gru\u0308n", r"gru\\u0308n.* and .*gr\\xfcn.*rename one"),
+    ],
+)
+def test_classes_that_are_spelt_in_two_ways_are_refused(tmp_path, spelling, message):
+    root = in_parts(tmp_path / "data", "train", "test")
+    save(root / "train" / "gr\u00fcn" / "1.png", picture(1))
+    expected = load_dataset(config("image_folder", root, image_size=12), tmp_path / "cache")
+    assert "gr\u00fcn" in expected.classes
+    save(root / "test" / spelling / "2.png", picture(2))
+    with pytest.raises(UserError, match=message):
+        load_dataset(config("image_folder", root, image_size=12), tmp_path / "cache")
+
+
+def test_one_image_under_two_labels_is_told_and_copies_of_a_class_are_counted(tmp_path, caplog):
+    root = two_classes(tmp_path / "data")
+    shutil.copy(root / "bad" / "1.png", root / "bad" / "again.png")
+    with caplog.at_level(logging.INFO):
+        load_dataset(config("image_folder", root, image_size=12), tmp_path / "cache")
+    assert "1 images are byte for byte copies of another of their class" in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    shutil.copy(root / "bad" / "2.png", root / "good" / "other.png")
+    with caplog.at_level(logging.WARNING):
+        load_dataset(config("image_folder", root, image_size=12), tmp_path / "cache")
+    assert "1 images lie in more than one class, byte for byte (bad/2.png and good/other.png)" in caplog.text
 
 
 def test_stems_that_look_like_other_names_stay_unique(tmp_path):

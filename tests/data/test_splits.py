@@ -178,6 +178,9 @@ def test_scene_larger_than_the_test_part_stays_in_train_with_a_warning(caplog):
     assert 0 not in scenes[split.test]
     assert "class patches: 1 of 41 scenes" in caplog.text and "60 images against 31" in caplog.text
     assert "class scratches" not in caplog.text
+    caplog.clear()
+    make_split(GROUPED, 0, labels, scenes, ("patches", "scratches"))
+    assert not caplog.text, "a sweep says it once"
 
 
 def test_class_of_large_scenes_alone_gives_its_smallest_with_a_warning(caplog):
@@ -252,33 +255,33 @@ def test_limit_real_is_nested_balanced_and_of_different_scenes():
     train = make_split(GROUPED, 0, labels, scenes, CLASSES).train
     before: set[int] = set()
     for k in (5, 10, 20, 50, 100):
-        chosen = limit_real(train[::-1], labels, scenes, k, seed=1)
+        chosen = limit_real(train[::-1], labels, scenes, CLASSES, k, seed=1)
         assert np.bincount(labels[chosen]).tolist() == [k] * 6
         assert before < set(chosen.tolist()) <= set(train.tolist())
         before = set(chosen.tolist())
         for c in range(6):
             available = len(np.unique(scenes[train][labels[train] == c]))
             assert len(np.unique(scenes[chosen][labels[chosen] == c])) == min(k, available)
-    assert set(limit_real(train, labels, scenes, 5, seed=2).tolist()) != set(
-        limit_real(train, labels, scenes, 5, seed=1).tolist()
+    assert set(limit_real(train, labels, scenes, CLASSES, 5, seed=2).tolist()) != set(
+        limit_real(train, labels, scenes, CLASSES, 5, seed=1).tolist()
     )
 
 
 def test_limit_real_draws_large_and_small_scenes_alike():
     labels, scenes = np.zeros(100, int), np.r_[np.zeros(91, int), np.arange(1, 10)]
-    hits = sum(0 in scenes[limit_real(np.arange(100), labels, scenes, 1, seed)] for seed in range(200))
+    hits = sum(0 in scenes[limit_real(np.arange(100), labels, scenes, ["one"], 1, seed)] for seed in range(200))
     assert 5 <= hits <= 40
 
 
 def test_limit_real_without_scenes_and_without_limit():
     labels, _ = neu_like()
     train = np.arange(0, 1800, 2)
-    assert np.array_equal(limit_real(train, labels, None, None, 0), train)
-    few, more = (limit_real(train, labels, None, k, 0) for k in (3, 7))
+    assert np.array_equal(limit_real(train, labels, None, CLASSES, None, 0), train)
+    few, more = (limit_real(train, labels, None, CLASSES, k, 0) for k in (3, 7))
     assert len(few) == 18 and set(few.tolist()) < set(more.tolist())
-    for k, message in ((151, "class 0 has 150 training images"), (0, "real_per_class=0")):
+    for k, message in ((151, "class 'crazing' has 150 training images"), (0, "real_per_class=0")):
         with pytest.raises(UserError, match=message):
-            limit_real(train, labels, None, k, 0)
+            limit_real(train, labels, None, CLASSES, k, 0)
 
 
 def test_scene_table_is_read_in_the_order_of_the_names(tmp_path):

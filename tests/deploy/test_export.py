@@ -20,11 +20,16 @@ from steeldefect.deploy.rerun import GROUPS, cell_command
 from steeldefect.deploy.sample import sample
 from steeldefect.deploy.torch_file import probabilities
 from steeldefect.runs.errors import MissingArtifact, UserError
+from steeldefect.runs.identity import digest
+from steeldefect.runs.loggers import paths_given, public
 from steeldefect.runs.prepare import prepare
+from steeldefect.runs.settings import plain
 from steeldefect.runs.store import Store
 from tests.conftest import ROOT
+from tests.data.test_sources import picture, save
 from tests.deploy.conftest import CELL, Exported, composed_cell
 
+CHOICES = {group: [p.stem for p in (ROOT / "conf" / group).glob("*.yaml")] for group in (*GROUPS, "mix")}
 NOISE = np.random.default_rng(0).integers(0, 256, (6, 32, 32), dtype=np.uint8)
 
 
@@ -127,10 +132,9 @@ def test_a_cell_without_weights_names_the_command_that_makes_them(tmp_path: Path
     identifier = train_cell(prepare(composed_cell(artifacts, *CELL, "repeat=1")))
     store = Store(artifacts)
     record = find_cell(store, identifier)
-    choices = {group: [p.stem for p in (ROOT / "conf" / group).glob("*.yaml")] for group in (*GROUPS, "mix")}
 
     def command(record: dict) -> str:
-        return cell_command(record, lambda overrides: composed_cell(artifacts, *overrides), choices)
+        return cell_command(record, lambda overrides: composed_cell(artifacts, *overrides), CHOICES, artifacts)
 
     with pytest.raises(MissingArtifact, match="kept no weights") as error:
         weights_of(store, record, command)
@@ -142,10 +146,61 @@ def test_a_cell_without_weights_names_the_command_that_makes_them(tmp_path: Path
     assert again["metrics"] == record["metrics"] and again["config"]["keep_weights"]
 
 
+def words_of(record: dict, artifacts: Path, default: Path) -> list[str]:
+    return shlex.split(cell_command(record, lambda given: composed_cell(default, *given), CHOICES, artifacts))[2:]
+
+
+def test_the_command_asks_for_every_path_that_was_given(exported: Exported, tmp_path: Path) -> None:
+    """With the paths in the place of its words in capitals it is the same cell; the record itself holds none."""
+    root, artifacts = tmp_path / "data", tmp_path / "artifacts"
+    rows = []
+    for name in ("dent", "scratch"):
+        for k in range(16):
+            save(root / name / f"{k}.png", picture(len(rows), 32))
+            rows.append(f"{name}/{k},{'train' if k < 10 else 'test'},{len(rows)}")
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["image,part,scene", *rows]) + "\n")
+    weights = tmp_path / "start.pt"
+    torch.save(build_classifier(exported.record["config"]["classifier"] | {"weights": None}, 2).state_dict(), weights)
+    given = {"dataset.root": root, "dataset.scenes": table, "split.parts": table, "classifier.weights": weights}
+    data = [
+        "dataset=image_folder",
+        "dataset.image_size=32",
+        "split=given",
+        *(f"{key}={path}" for key, path in given.items()),
+    ]
+    cell = composed_cell(artifacts, *CELL[3:], *data, "mix=org100")
+    identifier = train_cell(prepare(cell))
+    record = find_cell(Store(artifacts), identifier)
+    assert record["paths_given"] == sorted(given) and str(tmp_path) not in json.dumps(record["config"])
+    words = words_of(record, artifacts, tmp_path / "default")
+    assert {"dataset.root=FOLDER", "dataset.scenes=FILE", "split.parts=FILE", "classifier.weights=FILE"} < set(words)
+    assert f"artifacts={artifacts}" in words and not [
+        w for w in words_of(record, artifacts, artifacts) if "artifacts" in w
+    ]
+    filled = [
+        next((f"{key}={path}" for key, path in given.items() if word.startswith(f"{key}=")), word) for word in words
+    ]
+    assert digest(prepare(composed_cell(artifacts, *filled)).cell_identity) == identifier
+    # a record of before the paths were noted
+    del record["paths_given"]
+    assert [word for word in words_of(record, artifacts, artifacts) if "=F" in word] == ["dataset.root=FOLDER"]
+
+
+def test_the_command_of_a_cell_on_images_made_elsewhere_asks_for_their_folder(tmp_path: Path) -> None:
+    settings = plain(composed_cell(tmp_path, *CELL, "mix=org20", "gan=folder", "gan.name=other", "gan.root=/made"))
+    record = {"config": public(settings), "mix": "org20", "paths_given": paths_given(settings)}
+    words = words_of(record, tmp_path, tmp_path)
+    assert {"gan=folder", "gan.name=other", "gan.root=FOLDER"} < set(words)
+    again = [word.replace("FOLDER", "/made") for word in words]
+    assert plain(composed_cell(tmp_path, *again))["gan"] == settings["gan"]
+
+
 def test_a_card_says_how_a_file_becomes_what_the_model_takes(exported: Exported) -> None:
     plain = card_of_record(exported.record)
     assert plain.reading(9) == Reading(32, 9) and "fit" not in plain.preprocessing
     config = exported.record["config"]
     changed = config | {"dataset": config["dataset"] | {"fit": "pad", "bits": 12}}
     card = card_of_record(exported.record | {"config": changed})
-    assert card_of(card.plain(), "model.onnx").reading(9) == Reading(32, 9, 12, "pad")
+    read = card_of(card.plain(), "model.onnx")
+    assert read.reading(9) == Reading(32, 9, 12, "pad") and read.reading(9, 10) == Reading(32, 9, 10, "pad")

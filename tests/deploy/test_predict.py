@@ -88,6 +88,29 @@ def test_a_thousand_files_in_one_go(exported: Exported, tmp_path: Path, capsys: 
     assert code == 0 and len(rows) == 1001 and rows[1].split(",")[0].endswith("/0.bmp") and "/999.bmp" in rows[-1]
 
 
+def test_a_camera_of_twelve_bits_is_told_of_and_read_by_bits(
+    exported: Exported, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same scene by 8 bits, and by 12 of 16: black without `bits`, and with it what 8 bits give."""
+    levels = np.random.default_rng(0).integers(0, 256, (32, 32))
+    eight, twelve = tmp_path / "eight.png", tmp_path / "twelve.tiff"
+    Image.fromarray(levels.astype(np.uint8)).save(eight)
+    Image.fromarray((levels * 4095 // 255).astype(np.uint16)).save(twelve)
+
+    def found(path: Path, **given: object) -> list[float]:
+        output = tmp_path / "found.json"
+        named = {"model": str(exported.onnx), "images": str(path), "format": "json", "output": str(output)}
+        assert predict(options(**named, **given)) == 0
+        return list(json.loads(output.read_text())["images"][0]["probabilities"].values())
+
+    expected = found(eight)
+    assert not caplog.text
+    assert found(twelve) != pytest.approx(expected, abs=0.01)
+    assert "the 16-bit images reach 4095 of 65535" in caplog.text and "give bits=12" in caplog.text
+    caplog.clear()
+    assert found(twelve, bits=12) == pytest.approx(expected, abs=0.01) and not caplog.text
+
+
 def test_a_table_names_each_file_and_class(exported: Exported, folder: Path, capsys) -> None:
     code = predict(options(model=str(exported.onnx), images=str(folder / "*.jpg")))
     shown = capsys.readouterr().out
@@ -109,6 +132,7 @@ def test_files_are_found_by_folder_pattern_and_name(folder: Path) -> None:
         ({"images": "nowhere/*.png"}, r"images=nowhere/\*\.png: no such file"),
         ({"format": "tabel"}, "format=tabel: did you mean 'table'"),
         ({"batch_size": 0}, "batch_size=0: must be"),
+        ({"bits": 99}, "bits=99: must be null or a whole number from 8 to 16"),
         ({"gradcam": "maps"}, "gradcam=maps: needs gradients.*format=torch"),
     ],
 )

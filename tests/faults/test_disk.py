@@ -1,6 +1,7 @@
 """A disk that is full or read-only: one message, nothing half written taken for whole, and the next run goes on."""
 
 import ctypes
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -68,3 +69,22 @@ def test_artifacts_that_are_read_only_can_be_read_and_say_so_when_written(
     assert "cannot be written" in str(explained(error.value, artifacts))
     with pytest.raises(OSError), Store(artifacts).write("cells", {"n": 1}):
         pass
+
+
+@pytest.mark.parametrize("below", ["", "report", "report/figures"])
+def test_an_output_that_a_file_is_in_the_way_of_is_named_with_its_key(tmp_path: Path, below: str) -> None:
+    blocking = tmp_path / "file"
+    blocking.touch()
+    output = blocking / below
+    with pytest.raises(OSError) as error:
+        (output / "figures").mkdir(parents=True)
+    said = str(explained(error.value, tmp_path / "artifacts", output))
+    assert said.startswith(f"output={output}: cannot be written") and str(error.value.filename) in said
+
+
+def test_what_cannot_be_read_is_not_said_of_the_artifacts(tmp_path: Path) -> None:
+    image = tmp_path / "images" / "a.bmp"
+    said = str(explained(PermissionError(errno.EACCES, "Permission denied", str(image)), tmp_path / "artifacts", None))
+    assert said.startswith(f"{image}: cannot be read or written")
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", str(image))
+    assert explained(missing, tmp_path / "artifacts", tmp_path / "report") is None

@@ -24,6 +24,8 @@ VERBS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "base")
         ("hydra/launcher=basik", "hydra/launcher=basik: did you mean 'basic'?"),
         ("mix=common", "mix=common: choices: bank1000, classical, "),
         ("scale=gpu", "scale=gpu: did you mean 'cpu'? choices: cpu, demo, paper, smoke; a GPU is taken without being"),
+        ("replicate=0,1", "several values: put -m after the script"),
+        ("mix=org20,org0", "several values: put -m after the script"),
         ("dataset.root=/my images (2024)", "a value with spaces, ~, ( ) { }, = or a comma is quoted twice"),
     ],
 )

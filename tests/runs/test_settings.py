@@ -140,6 +140,11 @@ def test_judges_get_the_updates_of_both_phases_whatever_the_phases_of_the_cells(
         ("quality.neighbours=0", r"quality\.neighbours=0: must be a whole number from 1 up"),
         ("bank.export=jpg", r"bank\.export=jpg: did you mean 'png'"),
         ("schedule.name=both", r"schedule\.name=both"),
+        ("keep_weights=no", r"keep_weights=no: must be true or false"),
+        ("logger.wandb=off", r"logger\.wandb=off: must be true or false"),
+        ("trainer.deterministic=yess", r"trainer\.deterministic=yess: must be true or false"),
+        ("trainer.threads=0", r"trainer\.threads=0: null or at least 1"),
+        ("trainer.threads=2.5", r"trainer\.threads=2\.5: null or at least 1"),
     ],
 )
 def test_bad_values_are_answered_with_key_and_value(composed: Compose, override: str, message: str) -> None:

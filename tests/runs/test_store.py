@@ -1,6 +1,5 @@
 import json
-import multiprocessing
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from steeldefect.runs.errors import MissingArtifact, UserError
 from steeldefect.runs.identity import canonical, derived_seed, digest
 from steeldefect.runs.store import Store, read_json, unfinished_by
+from tests.runs.holder import holder
 
 IDENTITY = {"stage": "cell", "n": 1}
 
@@ -56,39 +56,25 @@ def test_a_folder_without_a_manifest_is_replaced(tmp_path: Path) -> None:
     assert not (garbage / "record.json").exists() and (garbage / "manifest.json").exists()
 
 
-def _hold(root: Path, ready: Path, seconds: float = 1.5) -> None:
-    with Store(root).write("cells", IDENTITY):
-        ready.touch()
-        time.sleep(seconds)
-
-
 def test_a_holder_that_was_killed_blocks_nobody_and_is_known_by_its_process(tmp_path: Path) -> None:
-    ready = tmp_path / "ready"
-    holder = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path, ready, 600))
-    holder.start()
-    while not ready.exists():
-        time.sleep(0.02)
-    holder.kill()
-    holder.join()
-    assert holder.pid is not None
-    assert unfinished_by(tmp_path, holder.pid) == [f"cells/{digest(IDENTITY)}"]
+    with holder(tmp_path, IDENTITY) as (process, _):
+        pass
+    assert process.pid is not None
+    assert unfinished_by(tmp_path, process.pid) == [f"cells/{digest(IDENTITY)}"]
     with Store(tmp_path).write("cells", IDENTITY) as work:
         assert work is not None
-    assert unfinished_by(tmp_path, holder.pid) == []
+    assert unfinished_by(tmp_path, process.pid) == []
 
 
 def test_a_second_writer_is_told_who_holds_the_artifact_or_waits(tmp_path: Path) -> None:
-    ready = tmp_path / "ready"
-    holder = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path, ready))
-    holder.start()
-    while not ready.exists():
-        time.sleep(0.02)
     store = Store(tmp_path)
-    with pytest.raises(UserError, match=f"is being made by process {holder.pid} on"), store.write("cells", IDENTITY):
-        pass
-    with store.write("cells", IDENTITY, wait=True) as work:
-        assert work is None
-    holder.join()
+    with holder(tmp_path, IDENTITY) as (process, release):
+        told = pytest.raises(UserError, match=f"is being made by process {process.pid} on")
+        with told, store.write("cells", IDENTITY):
+            pass
+        threading.Timer(0.5, release.set).start()
+        with store.write("cells", IDENTITY, wait=True) as work:
+            assert work is None
 
 
 def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
-import multiprocessing
 import os
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from steeldefect.runs.identity import digest
 from steeldefect.runs.progress import _span
 from steeldefect.runs.store import Store
 from steeldefect.runs.sweep import SweepPosition, position, put_off, sweep_size
+from tests.runs.holder import holder
 
 
 def config(params: dict | None, *overrides: str, number: int = 0):
@@ -53,14 +53,6 @@ def test_times_left_are_readable() -> None:
 CELL = {"stage": "cell", "n": 1}
 
 
-def hold(root: Path, ready: Path, finish: bool) -> None:
-    with Store(root).write("cells", CELL):
-        ready.touch()
-        time.sleep(1.0)
-        if not finish:
-            os._exit(9)
-
-
 def make(root: Path, made: list[str]) -> None:
     with Store(root).write("cells", CELL) as work:
         made.append("found finished" if work is None else "made here")
@@ -72,22 +64,19 @@ def test_a_cell_that_another_process_holds_is_come_back_to(
 ) -> None:
     """The other cells first; then it is skipped where its maker has finished, and taken over where that one died."""
     monkeypatch.setattr(sweep, "SECONDS_BETWEEN_VISITS", 0.05)
-    holder = multiprocessing.get_context("spawn").Process(target=hold, args=(tmp_path, tmp_path / "ready", finish))
-    holder.start()
-    while not (tmp_path / "ready").exists():
-        time.sleep(0.02)
     position_of, made = SweepPosition(), []
     position_of.on_multirun_start(config({"mix": "org100,org20"}))
-    with pytest.raises(Held, match=f"is being made by process {holder.pid}"):
-        make(tmp_path, made)
-    assert put_off(lambda: make(tmp_path, made)) and made == []
-    done = JobReturn(status=JobStatus.COMPLETED)
-    position_of.on_job_end(config(None, number=0), done)
-    assert made == []
-    position_of.on_job_end(config(None, number=1), done)
-    assert made == [expected] and done.status == JobStatus.COMPLETED
+    with holder(tmp_path, CELL, finish) as (process, release):
+        with pytest.raises(Held, match=f"is being made by process {process.pid}"):
+            make(tmp_path, made)
+        assert put_off(lambda: make(tmp_path, made)) and made == []
+        done = JobReturn(status=JobStatus.COMPLETED)
+        position_of.on_job_end(config(None, number=0), done)
+        assert made == []
+        threading.Timer(0.5, release.set).start()
+        position_of.on_job_end(config(None, number=1), done)
+        assert made == [expected] and done.status == JobStatus.COMPLETED
     assert Store(tmp_path).finished("cells", digest(CELL))
-    holder.join()
     position_of.on_multirun_end(config(None))
 
 
