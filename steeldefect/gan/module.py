@@ -130,9 +130,12 @@ class AdversarialModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.average.eval()
-        if isinstance(self.generator, PerClass):
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # a run that goes on in the middle of an epoch does not start it
+        if isinstance(self.generator, PerClass) and (batch_idx == 0 or not self.batch_classes):
             datamodule: Any = cast(Any, self.trainer).datamodule
-            self.batch_classes = datamodule.batch_classes(self.current_epoch)
+            self.batch_classes = datamodule.batch_classes(datamodule.loader.epoch)
 
     def _networks(self, batch_idx: int) -> tuple[nn.Module, nn.Module]:
         if isinstance(self.generator, PerClass) and isinstance(self.discriminator, PerClass):

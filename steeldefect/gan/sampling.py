@@ -84,7 +84,7 @@ def settled(generator: nn.Module, gan: Mapping[str, Any], counts: Sequence[int])
     """
     settling = deepcopy(generator).eval()
     for number, network in enumerate(settling if isinstance(settling, PerClass) else [settling]):
-        norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+        norms = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
         for layer in norms:
             layer.reset_running_stats()
             layer.momentum = None  # the mean over all batches

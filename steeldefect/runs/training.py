@@ -186,6 +186,9 @@ def fit(
     last = Path(said) if (said := ranks.told(str(whole_checkpoint(leader) or ""))) else None
     if last is not None:
         log.info("%s: going on from %s", title, last)
+    # with max_steps Lightning takes an epoch that was finished for one in the middle: a run that goes on from its end would
+    # have one of a single batch, and whatever looks at the ends of epochs would look once more
+    cast(Any, trainer.fit_loop)._iteration_based_training = lambda: False
     with safe_point, _compiled(module, options["compile"]):
         trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     return trainer

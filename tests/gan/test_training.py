@@ -1,11 +1,13 @@
 """Real, tiny adversarial runs on the rendered data set."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning import Callback, LightningModule, Trainer
 
 from steeldefect.data.datamodule import MixDataModule
 from steeldefect.gan.module import AdversarialModule
@@ -17,8 +19,19 @@ from steeldefect.runs.training import LAST, fit, seed_everything
 from tests.conftest import Compose
 
 
-def run(context: Context, folder: Path, epochs: int) -> AdversarialModule:
-    """`epochs` in all; goes on from the checkpoint in `folder` where there is one."""
+class Stop(Callback):
+    """Ctrl-C in the middle of an update (counted from 1)."""
+
+    def __init__(self, update: int) -> None:
+        self.update = update
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 2 * (self.update - 1):
+            signal.raise_signal(signal.SIGINT)
+
+
+def run(context: Context, folder: Path, epochs: int, limit: str = "max_epochs", stop: int = 0) -> AdversarialModule:
+    """`epochs` in all, or steps; goes on from the checkpoint in `folder` where there is one."""
     folder.mkdir(exist_ok=True)
     gan = context.settings["gan"]
     seed_everything(1)
@@ -26,7 +39,8 @@ def run(context: Context, folder: Path, epochs: int) -> AdversarialModule:
     part = (context.images.images[context.real], context.images.labels[context.real])
     one_class = gan["conditioning"] == "per_class"
     data = MixDataModule(part, None, gan["image_size"], gan["batch_size"], 2, one_class_batches=one_class)
-    fit(module, data, context.settings, folder, "32-true", 3, "test", [], {"max_epochs": epochs})
+    limits = {limit: epochs} | ({} if limit == "max_epochs" else {"max_epochs": -1})
+    fit(module, data, context.settings, folder, "32-true", 3, "test", [], limits, [Stop(stop)] if stop else None)
     return module
 
 
@@ -59,6 +73,25 @@ def test_a_budget_far_from_the_scale_s_is_told(tiny: Compose, caplog: pytest.Log
     caplog.clear()
     train_gan(prepare(tiny("train_gan", "gan.updates=6")))
     assert "updates in" not in caplog.text
+
+
+@pytest.mark.parametrize("conditioning", ["conditional", "per_class"])
+@pytest.mark.parametrize("limit", ["max_epochs", "max_steps"])
+@pytest.mark.parametrize("place", ["middle", "end"])
+def test_a_run_stopped_anywhere_equals_one_straight(
+    tiny: Compose, tmp_path: Path, conditioning: str, limit: str, place: str
+) -> None:
+    """In the middle of an epoch and at its end, limited by epochs and by updates; rows of an epoch are written once."""
+    context = prepare(tiny("train_gan", "gan.batch_size=4", f"gan.conditioning={conditioning}"))
+    straight = run(context, tmp_path / "straight", 3)
+    assert len(straight.history) == 3
+    updates = straight.trainer.global_step // 2
+    stop = updates // 3 if place == "end" else updates // 3 - 2
+    length = 3 if limit == "max_epochs" else 2 * updates
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(context, tmp_path / "stopped", length, limit, stop)
+    resumed = run(context, tmp_path / "stopped", length, limit)
+    assert equal(straight, resumed) and straight.history == resumed.history
 
 
 def equal(a: AdversarialModule, b: AdversarialModule) -> bool:
