@@ -26,6 +26,31 @@ class GrayAsRgb(nn.Module):
         return self.network(images.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
 
 
+class AveragePool(nn.Module):
+    """What `nn.AdaptiveAvgPool2d(side)` gives, whose gradient is not deterministic on CUDA, so that torch refuses it.
+
+    `(N, C, H, W)` to `(N, C, side, side)` of the same dtype, as a product with the shares of each place a side.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if maps.shape[-2:] == (self.side, self.side):
+            return maps
+        rows, columns = (self._shares(n, maps.device) for n in maps.shape[-2:])
+        with torch.autocast(maps.device.type, enabled=False):
+            return (rows @ maps.float() @ columns.T).to(maps.dtype)
+
+    def _shares(self, n: int, device: torch.device) -> Tensor:
+        """`(side, n)`: how much of each of n places a place of the result holds."""
+        number = torch.arange(self.side, device=device)[:, None]
+        start, end = number * n // self.side, -(-(number + 1) * n // self.side)
+        places = torch.arange(n, device=device)
+        return ((places >= start) & (places < end)) / (end - start)
+
+
 class ResNet19(nn.Module):
     """ResNet-19: ImageNet stem, [3, 3, 2] basic blocks at 128, 256, 512 channels, two linear layers.
 
@@ -94,15 +119,20 @@ def _mobilenet_v2(classes: int, options: Mapping[str, Any]) -> nn.Module:
     return GrayAsRgb(network)
 
 
-def _torchvision(name: str) -> Callable[[int, Mapping[str, Any]], nn.Module]:
-    return lambda classes, options: GrayAsRgb(getattr(torchvision.models, name)(num_classes=classes))
+def _vgg(name: str) -> Callable[[int, Mapping[str, Any]], nn.Module]:
+    def build(classes: int, options: Mapping[str, Any]) -> nn.Module:
+        network = getattr(torchvision.models, name)(num_classes=classes)
+        network.avgpool = AveragePool(7)
+        return GrayAsRgb(network)
+
+    return build
 
 
 BACKBONES: dict[str, Callable[[int, Mapping[str, Any]], nn.Module]] = {
     "mobilenet_v2": _mobilenet_v2,
-    "vgg16": _torchvision("vgg16"),
-    "vgg16_bn": _torchvision("vgg16_bn"),
-    "resnet18": _torchvision("resnet18"),
+    "vgg16": _vgg("vgg16"),
+    "vgg16_bn": _vgg("vgg16_bn"),
+    "resnet18": lambda classes, options: GrayAsRgb(torchvision.models.resnet18(num_classes=classes)),
     "resnet19": lambda classes, options: ResNet19(classes),
     "small_cnn": lambda classes, options: SmallCnn(classes),
     "efficientnet_lite0": lambda classes, options: GrayAsRgb(efficientnet_classifier(classes, options["pretrained"])),

@@ -14,7 +14,7 @@ from steeldefect.data.resize import resize
 from steeldefect.runs.context import Context
 from steeldefect.runs.device import torch_device
 from steeldefect.runs.identity import derived_seed, digest
-from steeldefect.runs.training import SCRATCH, fit, seed_everything
+from steeldefect.runs.training import SCRATCH, fit, save_weights, seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def train_judge(context: Context, identity: Mapping[str, Any], images: np.ndarra
             seed, limits = derived_seed("judge", identity["role"], settings["train_seed"]), {"max_epochs": -1}
             limits["max_steps"] = identity["updates"]
             fit(module, data, settings, work.folder, identity["precision"], seed, title, [], limits)
-            torch.save(module.network.state_dict(), work.folder / "weights.pt")
+            save_weights(module.network.state_dict(), work.folder / "weights.pt")
             accuracy = train_accuracy(module, data, identity["precision"])
             work.summary |= {"train_accuracy": accuracy, "trained": accuracy >= TRAINED, "images": len(labels)}
             work.scratch += SCRATCH

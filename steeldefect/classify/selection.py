@@ -8,6 +8,8 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from steeldefect.classify.module import ClassifierModule, logits_of
+from steeldefect.runs import ranks
+from steeldefect.runs.training import save_weights
 
 BEST = "best.pt"
 
@@ -34,7 +36,7 @@ class BestEpoch(Callback):
         if accuracy > self.best["accuracy"]:
             self.best = {"accuracy": accuracy, "epoch": trainer.current_epoch + 1, "updates": trainer.global_step}
             temporary = self.path.with_suffix(".tmp")
-            torch.save(pl_module.network.state_dict(), temporary)
+            save_weights(pl_module.network.state_dict(), temporary)
             temporary.replace(self.path)
 
     def state_dict(self) -> dict[str, Any]:
@@ -44,6 +46,10 @@ class BestEpoch(Callback):
         self.best, self.looks = state_dict["best"], state_dict["looks"]
 
     def restore(self, module: ClassifierModule) -> dict[str, float]:
-        """Put the best weights into the module; what they reached, and of how many epochs."""
-        module.network.load_state_dict(torch.load(self.path, weights_only=True))
+        """Put the best weights into the module; what they reached, and of how many epochs.
+
+        Under trainer=ddp in process 0 alone: a folder of another is gone after a stop, and so is what it finds.
+        """
+        if not ranks.here().rank:
+            module.network.load_state_dict(torch.load(self.path, weights_only=True))
         return {**self.best, "of": self.looks}

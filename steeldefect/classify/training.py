@@ -23,7 +23,7 @@ from steeldefect.runs.identity import derived_seed, digest
 from steeldefect.runs.loggers import wandb_run
 from steeldefect.runs.settings import cell_seed
 from steeldefect.runs.store import Work, write_json
-from steeldefect.runs.training import SCRATCH, fit, seed_everything
+from steeldefect.runs.training import SCRATCH, fit, save_weights, seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def _initial(context: Context, added: Part | None) -> str | None:
         if work is not None:
             module = _new_module(context)
             seconds = _fit(context, module, phase_data(context, added, "initial"), work.folder, "initial", [])
-            torch.save(module.network.state_dict(), work.folder / "weights.pt")
+            save_weights(module.network.state_dict(), work.folder / "weights.pt")
             work.summary |= {"seconds": seconds, "updates": context.updates("initial")}
             work.scratch += SCRATCH
     return digest(identity)
@@ -195,7 +195,7 @@ def _leave(context: Context, module: ClassifierModule, record: dict[str, Any], o
         work.summary |= {"accuracy": record["metrics"]["accuracy"], "trained": record["trained"]}
     write_json(work.folder / "record.json", record)
     if context.settings["keep_weights"]:
-        torch.save(module.network.state_dict(), work.folder / "weights.pt")
+        save_weights(module.network.state_dict(), work.folder / "weights.pt")
     work.scratch += [*SCRATCH, BEST]
 
 

@@ -121,9 +121,18 @@ class Detail(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         reach = DETAIL_SIDE // 2
-        mean = F.avg_pool2d(F.pad(images, [reach] * 4, mode="reflect"), DETAIL_SIDE, stride=1)
+        mean = F.avg_pool2d(_mirrored(images, reach), DETAIL_SIDE, stride=1)
         both = torch.cat([self.mean_gain * mean, self.detail_gain * (images - mean)], 1)
         return both.contiguous(memory_format=torch.channels_last)
+
+
+def _mirrored(images: Tensor, reach: int) -> Tensor:
+    """What F.pad does with mode="reflect", whose gradient is not deterministic on CUDA, so that torch refuses it."""
+    for dim in (2, 3):
+        before = images.narrow(dim, 1, reach).flip(dim)
+        after = images.narrow(dim, images.shape[dim] - 1 - reach, reach).flip(dim)
+        images = torch.cat([before, images, after], dim)
+    return images
 
 
 class MinibatchStd(nn.Module):

@@ -19,6 +19,7 @@ from steeldefect.gan.orbit import placed
 from steeldefect.gan.quality import Figures, Pool, diversity_shares, figures, over_classes
 from steeldefect.gan.sampling import latents, sample
 from steeldefect.runs.identity import derived_seed
+from steeldefect.runs.training import save_weights
 
 log = logging.getLogger(__name__)
 LAST_GOOD = "last_good.pt"
@@ -136,7 +137,7 @@ class LastGood(Callback):
             self.epoch, self.weights = trainer.current_epoch + 1, copy_of(pl_module.average.state_dict())
         elif self.weights is not None:
             pl_module.average.load_state_dict(self.weights)
-            torch.save(pl_module.settled().state_dict(), self.folder / LAST_GOOD)
+            save_weights(pl_module.settled().state_dict(), self.folder / LAST_GOOD)
             log.error("the generator as it was after epoch %d is kept in %s", self.epoch, self.folder / LAST_GOOD)
 
 

@@ -25,7 +25,7 @@ from steeldefect.runs.identities import seen_through
 from steeldefect.runs.identity import derived_seed
 from steeldefect.runs.loggers import wandb_run
 from steeldefect.runs.store import Work
-from steeldefect.runs.training import SCRATCH, fit, seed_everything
+from steeldefect.runs.training import SCRATCH, fit, save_weights, seed_everything
 
 log = logging.getLogger(__name__)
 SHEET_COLUMNS = 10
@@ -164,8 +164,8 @@ def _save(module: AdversarialModule, work: Work, real_counts: list[int], probe: 
         if probe.best is not None and probe.best_discriminator is not None:
             discriminator = probe.best_discriminator
             generator, work.summary["snapshot"] = probe.best, probe.best_row
-    torch.save(generator, work.folder / "generator.pt")
-    torch.save(discriminator, work.folder / "discriminator.pt")
+    save_weights(generator, work.folder / "generator.pt")
+    save_weights(discriminator, work.folder / "discriminator.pt")
     if module.history:
         with (work.folder / "history.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, list(module.history[0]), lineterminator="\n")

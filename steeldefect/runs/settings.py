@@ -74,6 +74,12 @@ def check(settings: Mapping[str, Any]) -> None:
             f"{key}=validation: with real_per_class={k} nothing is chosen on more than those {k} images a class",
         )
     _among("trainer.strategy", settings["trainer"]["strategy"], ("single", "ddp"))
+    devices = settings["trainer"]["devices"]
+    require(
+        devices == 1 and not isinstance(devices, bool),
+        f"trainer.devices={devices}: a process computes on one; several GPUs take trainer=ddp and torchrun, another GPU than "
+        "the first CUDA_VISIBLE_DEVICES=1",
+    )
     for key in ("sync_batchnorm", "deterministic"):
         _flag(f"trainer.{key}", settings["trainer"][key])
     threads = settings["trainer"]["threads"]

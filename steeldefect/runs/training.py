@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 from steeldefect.runs import ranks
-from steeldefect.runs.device import accelerator_kind, available_threads, keep_freed_memory
+from steeldefect.runs.device import accelerator_kind, available_threads, keep_freed_memory, torch_device
 from steeldefect.runs.errors import nearest, require
 from steeldefect.runs.identity import file_sha256
 from steeldefect.runs.progress import Progress
@@ -98,7 +98,8 @@ class LastState(Checkpoint):
             "python": list(_flat(random.getstate())),
         }
         if torch.cuda.is_available():
-            state["cuda"] = torch.cuda.get_rng_state_all()
+            # the process's own device: under trainer=ddp all are in one state, and process 0 has seen no other's
+            state["cuda"] = torch.cuda.get_rng_state()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -114,7 +115,7 @@ class LastState(Checkpoint):
         version, *internal, gauss = state["python"]
         random.setstate((version, tuple(internal), gauss))
         if "cuda" in state:
-            torch.cuda.set_rng_state_all(state["cuda"])
+            torch.cuda.set_rng_state(state["cuda"])
 
 
 def _flat(state: tuple[Any, ...]) -> list[Any]:
@@ -191,7 +192,14 @@ def fit(
     cast(Any, trainer.fit_loop)._iteration_based_training = lambda: False
     with safe_point, _compiled(module, options["compile"]):
         trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+    # Lightning leaves it on the host, where what comes now would take minutes
+    module.to(torch_device(options["accelerator"]))
     return trainer
+
+
+def save_weights(weights: Mapping[str, Any], path: Path) -> None:
+    """A state dict as a file that a machine without this one's device can read."""
+    torch.save({name: value.cpu() for name, value in weights.items()}, path)
 
 
 @contextmanager
@@ -218,7 +226,7 @@ def _processes(options: Mapping[str, Any], module: LightningModule) -> dict[str,
     here = ranks.here()
     if here.size == 1:
         # where a job is requeued, our own checkpoint is the one to go on from, not Lightning's hpc_ckpt_*
-        return {"devices": options["devices"], "plugins": [LightningEnvironment()]}
+        return {"devices": 1, "plugins": [LightningEnvironment()]}
     kind = accelerator_kind(options["accelerator"])
     require(
         not options["sync_batchnorm"] or kind == "gpu",

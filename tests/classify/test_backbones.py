@@ -3,7 +3,14 @@ import torch
 import torchvision
 from torch import nn
 
-from steeldefect.classify.backbones import BACKBONES, GrayAsRgb, ResNet19, SmallCnn, build_classifier
+from steeldefect.classify.backbones import (
+    BACKBONES,
+    AveragePool,
+    GrayAsRgb,
+    ResNet19,
+    SmallCnn,
+    build_classifier,
+)
 from steeldefect.classify.efficientnet import efficientnet_lite0
 from steeldefect.runs.errors import UserError
 from tests.conftest import Compose
@@ -67,6 +74,19 @@ def test_vgg16_is_the_paper_s_without_batch_normalisation(composed: Compose) -> 
     }
     assert nn.BatchNorm2d not in kinds["vgg16"]
     assert nn.BatchNorm2d in kinds["vgg16_bn"]
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (7, 7), (8, 8), (5, 11)])
+def test_average_pool_is_torch_s_with_its_gradient(height: int, width: int) -> None:
+    ours = torch.randn(2, 3, height, width, requires_grad=True)
+    theirs = ours.detach().clone().requires_grad_()
+    weight = torch.randn(2, 3, 7, 7)
+    pooled, expected = AveragePool(7)(ours), nn.AdaptiveAvgPool2d(7)(theirs)
+    (pooled * weight).sum().backward()
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(pooled, expected)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    assert AveragePool(7)(ours.bfloat16()).dtype == torch.bfloat16
 
 
 def test_small_cnn_sees_forty_pixels() -> None:

@@ -144,6 +144,9 @@ def test_detail_parts_an_image_into_what_is_around_a_pixel_and_what_it_differs()
     around[2:7, 2:7] = 1 / 25
     assert torch.allclose(mean, 2 * around, atol=1e-6)
     assert torch.allclose(detail, 24 * (image[0, 0] - around), atol=1e-5)
+    image = torch.randn(2, 1, 8, 9)
+    mirrored = F.avg_pool2d(F.pad(image, [2] * 4, mode="reflect"), 5, stride=1)
+    assert torch.allclose(layer(image)[:, :1], 2 * mirrored, atol=1e-6)
 
 
 @pytest.mark.parametrize("classes", [3, 0])

@@ -143,6 +143,7 @@ def test_judges_get_the_updates_of_both_phases_whatever_the_phases_of_the_cells(
         ("keep_weights=no", r"keep_weights=no: must be true or false"),
         ("logger.wandb=off", r"logger\.wandb=off: must be true or false"),
         ("trainer.deterministic=yess", r"trainer\.deterministic=yess: must be true or false"),
+        ("trainer.devices=2", r"trainer\.devices=2: a process computes on one; .* trainer=ddp and torchrun"),
         ("trainer.threads=0", r"trainer\.threads=0: null or at least 1"),
         ("trainer.threads=2.5", r"trainer\.threads=2\.5: null or at least 1"),
     ],
