@@ -55,7 +55,9 @@ class Context:
         return self._limited(added_counts(self.real_counts, mix)[0], skip=k)
 
     def _limited(self, per_class: int | None, skip: int = 0) -> np.ndarray:
-        scenes = self.table.scenes if self.table else None
+        # split=random knows of no scenes, and its id does not change when an audit finds them
+        known = self.table is not None and self.settings["split"]["name"] != "random"
+        scenes = self.table.scenes if self.table and known else None
         seed = self.settings["partition_seed"]
         return limit_real(self.split.train, self.images.labels, scenes, self.images.classes, per_class, seed, skip)
 

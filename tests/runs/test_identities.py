@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -5,6 +6,7 @@ from omegaconf import OmegaConf
 
 from steeldefect.runs.identities import NEUTRAL, RECIPES, gan_identity
 from steeldefect.runs.identity import digest
+from steeldefect.runs.prepare import prepare
 from steeldefect.runs.settings import plain
 from tests.conftest import ROOT, Compose
 
@@ -95,3 +97,17 @@ def flat(part: dict, prefix: str = "") -> dict[str, object]:
     for key, value in part.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return found
+
+
+def test_few_images_of_a_random_split_are_the_same_before_and_after_an_audit(tiny: Compose) -> None:
+    """Its id names no scenes, so what it chooses must not hang on them; under split=grouped both do."""
+
+    def chosen(split: str) -> tuple[list[int], list[int]]:
+        audited = prepare(tiny("train_gan", f"split={split}", "real_per_class=2"))
+        assert audited.table is not None
+        return audited.real.tolist(), replace(audited, table=None).real.tolist()
+
+    after, before = chosen("random")
+    assert after == before
+    after, before = chosen("grouped")
+    assert after != before
