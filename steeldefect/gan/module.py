@@ -157,7 +157,8 @@ class AdversarialModule(LightningModule):
                 f"gan={self.gan['name']}: the loss was not finite at update {bad} (epoch {self.current_epoch}, images "
                 f"{self._names_of(bad)}); the last good checkpoint stands. Lower gan.optimizer.lr or use precision=32-true"
             )
-        batches = int(self.trainer.num_training_batches)
+        # the last epoch of gan.updates may end before its last batch
+        batches = (int(self.step) - 1) % int(self.trainer.num_training_batches) + 1
         values = (ranks.averaged(self.sums) / batches).tolist()
         self.sums.zero_()
         row = dict(zip(CURVES, values, strict=True))

@@ -10,7 +10,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from steeldefect.data.datamodule import MixDataModule
-from steeldefect.gan.module import AdversarialModule
+from steeldefect.gan.module import CURVES, AdversarialModule
 from steeldefect.gan.training import train_gan
 from steeldefect.runs.context import Context
 from steeldefect.runs.errors import UserError
@@ -92,6 +92,24 @@ def test_a_run_stopped_anywhere_equals_one_straight(
         run(context, tmp_path / "stopped", length, limit, stop)
     resumed = run(context, tmp_path / "stopped", length, limit)
     assert equal(straight, resumed) and straight.history == resumed.history
+
+
+def test_the_last_row_is_the_mean_of_its_own_updates(
+    tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The losses of both networks set to 1: any mean of them is 1, also of an epoch of one update."""
+    original = AdversarialModule.training_step
+
+    def counted(self: AdversarialModule, batch: Any, batch_idx: int) -> None:
+        before = self.sums.clone()
+        original(self, batch, batch_idx)
+        self.sums.copy_(before + 1)
+
+    monkeypatch.setattr(AdversarialModule, "training_step", counted)
+    context = prepare(tiny("train_gan", "gan.batch_size=4"))
+    updates = len(context.real) // 4 + 2
+    rows = run(context, tmp_path / "run", 2 * updates, "max_steps").history
+    assert len(rows) == 2 and {row[name] for row in rows for name in CURVES} == {1.0}
 
 
 def equal(a: AdversarialModule, b: AdversarialModule) -> bool:
