@@ -16,7 +16,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException, HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -96,7 +96,7 @@ class LocalLauncher(Launcher):
             raise
         if failed:
             log.error("%d of %d cells failed:\n%s", len(failed), len(job_overrides), "\n".join(failed.values()))
-        summary = f"{len(failed)} of {len(job_overrides)} cells failed, the others are done; see above"
+        summary = f"{len(failed)} of {len(job_overrides)} cells failed, for the reasons above"
         return [
             _returned(list(o), summary if k in failed else "") for k, o in enumerate(job_overrides, initial_job_idx)
         ]
@@ -153,7 +153,7 @@ class LocalLauncher(Launcher):
 def _returned(overrides: list[str], failure: str) -> JobReturn:
     status = JobStatus.FAILED if failure else JobStatus.COMPLETED
     made = JobReturn(overrides=overrides, status=status)
-    made.return_value = HydraException(failure) if failure else None
+    made.return_value = CompactHydraException(failure) if failure else None
     return made
 
 

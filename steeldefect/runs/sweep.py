@@ -12,11 +12,12 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from steeldefect.runs.environment import COMMAND, command_line
-from steeldefect.runs.errors import Held
+from steeldefect.runs.errors import Held, UserError
 
 log = logging.getLogger(__name__)
 VARIABLE = "STEELDEFECT_SWEEP"
@@ -25,6 +26,10 @@ SECONDS_BETWEEN_VISITS = 10.0
 _home: list[int] = []  # the process that runs a sweep cell by cell
 HELD = 75  # exit code of a cell of a sweep that another process is making (EX_TEMPFAIL)
 _put_off: list[Callable[[], None]] = []
+
+
+class CellFailed(UserError, CompactHydraException):
+    """A user's error in a cell of a sweep: Hydra ends with its message, where it would show a traceback of any other."""
 
 
 class SweepPosition(Callback):
@@ -66,7 +71,8 @@ class SweepPosition(Callback):
         if error is not None:
             self.failed.append(str(error).splitlines()[0])
             if job_return.status == JobStatus.COMPLETED:
-                job_return.status, job_return.return_value = JobStatus.FAILED, error
+                told = CellFailed(str(error)) if isinstance(error, UserError) else error
+                job_return.status, job_return.return_value = JobStatus.FAILED, told
         if self.failed:
             log.error("%d of %d cells failed:\n%s", len(self.failed), self.total, "\n".join(self.failed))
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from steeldefect.runs.errors import Held, UserError, explained
 from steeldefect.runs.settings import CONF
 from steeldefect.runs.signals import Interrupted, stoppable
-from steeldefect.runs.sweep import HELD, position, put_off
+from steeldefect.runs.sweep import HELD, CellFailed, position, put_off
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,9 @@ def _run(task: Callable[[DictConfig], Any], cfg: DictConfig) -> None:
                 log.error("%s: %s", type(error).__name__, error)
             raise
         log.error("%s", known)
-        if sweep or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise known from error
+        if sweep:
+            raise CellFailed(str(known)) from error
         # a sweep with a process a cell comes back to it
         sys.exit(HELD if isinstance(error, Held) and position() else 2)

@@ -40,6 +40,7 @@ def test_a_cell_that_goes_under_takes_no_other_with_it(tmp_path: Path) -> None:
         assert all(f"cells/{digest({'replicate': replicate})} (" in line for line in lines)
     assert "4 of 6 cells failed" in out and "RuntimeError: the kiln is cold" in out
     assert "out of memory (" in out and "lower optimizer.batch_size" in out
+    assert out.count("Traceback") == 1, f"of the one that is no user's error\n{out}"
 
 
 def test_a_sweep_that_is_stopped_stops_its_cells(tmp_path: Path) -> None:
@@ -72,6 +73,13 @@ def test_one_process_says_at_the_end_too_what_failed(tmp_path: Path) -> None:
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 1 and said(tmp_path) == {5: "[3/3] 1"}
     assert out.count("the kiln is cold") >= 2 and "2 of 3 cells failed" in out, out
+
+
+def test_an_error_of_the_user_is_told_without_a_traceback(tmp_path: Path) -> None:
+    process = sweep(tmp_path, "replicate=4")
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 1 and "Traceback" not in out
+    assert out.count("lower optimizer.batch_size") >= 2, f"when it happens, and at the end\n{out}"
 
 
 def test_bad_values_are_named(tmp_path: Path) -> None:

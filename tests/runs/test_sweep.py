@@ -11,7 +11,7 @@ from steeldefect.runs.errors import Held, UserError
 from steeldefect.runs.identity import digest
 from steeldefect.runs.progress import _span
 from steeldefect.runs.store import Store
-from steeldefect.runs.sweep import SweepPosition, position, put_off, sweep_size
+from steeldefect.runs.sweep import CellFailed, SweepPosition, position, put_off, sweep_size
 from tests.runs.holder import holder
 
 
@@ -90,7 +90,7 @@ def test_what_fails_at_the_second_visit_fails_the_sweep() -> None:
     done = JobReturn(status=JobStatus.COMPLETED)
     position_of.on_job_end(config(None, number=1), done)
     assert done.status == JobStatus.FAILED
-    with pytest.raises(UserError, match="no bank"):
+    with pytest.raises(CellFailed, match="no bank"):
         _ = done.return_value
     position_of.on_multirun_end(config(None))
 
