@@ -15,9 +15,30 @@ from steeldefect.runs.errors import nearest
 
 _LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value>[^#]*)(?:# (?P<comment>.*))?")
 HYDRA_GROUPS = tuple(f"hydra/{name}" for name in ("launcher", "sweeper", "job_logging", "hydra_logging", "help"))
-
-
+_PLAIN = re.compile(r"[\w./:+%@?|$*-]*", re.ASCII)  # of an override's value
 _MORE = {("scale", "gpu"): "; a GPU is taken without being asked (trainer=auto), scale=paper is what one is needed for"}
+
+
+def quoted(argument: str) -> str:
+    """`key=value` as Hydra can read it, where the value is a file or folder that is there, or holds letters beyond ASCII.
+
+    Hydra's grammar knows neither ö nor parentheses nor ~ in a plain value. Anything else stays as it is.
+    """
+    key, _, value = argument.partition("=")
+    if _PLAIN.fullmatch(value) or value[:1] in tuple("'\"[{"):
+        return argument
+    path = str(Path(value).expanduser()) if value.startswith("~/") else value
+    if _is_there(path) or not (path.isascii() or "," in path):
+        inside = path.replace("'", r"\'")
+        return f"{key}='{inside}'"
+    return argument
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # too long for a name, or none at all
+        return False
 
 
 def hint(error: BaseException | None) -> str:
@@ -30,8 +51,8 @@ def hint(error: BaseException | None) -> str:
             return f"{group or '--config-name'}={name}: {nearest(name, choices)}{_MORE.get((group, name), '')}"
     if isinstance(error, OverrideParseException):
         return (
-            "a value with spaces, ~, ( ) { }, = or a comma is quoted twice: 'dataset.root=\"/my images (2024)\"'; "
-            "~ is not expanded"
+            "a value with ~, ( ) { }, = or a comma is quoted twice, unless it is a file or folder that is there: "
+            "'output=\"results (2024)\"'"
         )
     if isinstance(error, ConfigCompositionException) and str(error).startswith("Ambiguous value"):
         return "several values: put -m after the script"

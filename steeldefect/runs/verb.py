@@ -39,11 +39,12 @@ def verb(config_name: str, conf: Path = CONF) -> Callable[[Callable[[DictConfig]
 
         @functools.wraps(task)
         def main() -> None:
-            from steeldefect.runs.choices import hint, show_choices
+            from steeldefect.runs.choices import hint, quoted, show_choices
 
             # what --help begins with
             script = sys.modules[task.__module__]
             OmegaConf.register_new_resolver("verb_docstring", lambda: script.__doc__, replace=True)
+            sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
             if sys.argv[1:] in (["--info"], ["-i"]):
                 show_choices(conf, config_name)
                 return

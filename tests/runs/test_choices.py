@@ -1,10 +1,12 @@
 """What a user sees who asks what there is, or mistypes it."""
 
+from pathlib import Path
+
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
-from steeldefect.runs.choices import groups, hint, keys_of, show_choices
+from steeldefect.runs.choices import groups, hint, keys_of, quoted, show_choices
 from steeldefect.runs.settings import plain
 from steeldefect.runs.verb import CONF
 from tests.conftest import ROOT, Compose
@@ -26,13 +28,39 @@ VERBS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "base")
         ("scale=gpu", "scale=gpu: did you mean 'cpu'? choices: cpu, demo, paper, smoke; a GPU is taken without being"),
         ("replicate=0,1", "several values: put -m after the script"),
         ("mix=org20,org0", "several values: put -m after the script"),
-        ("dataset.root=/my images (2024)", "a value with spaces, ~, ( ) { }, = or a comma is quoted twice"),
+        ("dataset.root=/my images (2024)", "a value with ~, ( ) { }, = or a comma is quoted twice"),
     ],
 )
 def test_a_misspelt_name_is_answered_with_the_nearest(override: str, said: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises(HydraException) as error:
         compose("train_gan", [override])
     assert hint(error.value).startswith(said)
+
+
+@pytest.mark.parametrize("name", ["Öfen", "my images (2024)", "a, b = c", "it's", 'quo"te'])
+def test_a_path_that_is_there_needs_no_quotes(tmp_path: Path, name: str) -> None:
+    argument = f"dataset.root={tmp_path / name}"
+    if name.isascii():
+        assert quoted(argument) == argument, "it might be meant as something else"
+    (tmp_path / name).mkdir()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert compose("train_gan", [quoted(argument)]).dataset.root == str(tmp_path / name)
+
+
+def test_what_is_no_path_stays_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for argument in (
+        "-m",
+        "replicate=0,1",
+        "where={gan: [a]}",
+        "output=${artifacts}/x",
+        "'a b'=c",
+        "~logger",
+        "x=range(1,3)",
+    ):
+        assert quoted(argument) == argument
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "images").mkdir()
+    assert quoted("dataset.root=~/images") == f"dataset.root='{tmp_path}/images'"
 
 
 def test_other_errors_get_no_hint() -> None:
