@@ -56,6 +56,7 @@ def test_what_is_no_path_stays_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_pat
         "'a b'=c",
         "~logger",
         "x=range(1,3)",
+        "x=" + 200 * "a b",
     ):
         assert quoted(argument) == argument
     monkeypatch.setenv("HOME", str(tmp_path))
