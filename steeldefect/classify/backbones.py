@@ -29,7 +29,7 @@ class GrayAsRgb(nn.Module):
 class AveragePool(nn.Module):
     """What `nn.AdaptiveAvgPool2d(side)` gives, whose gradient is not deterministic on CUDA, so that torch refuses it.
 
-    `(N, C, H, W)` to `(N, C, side, side)` of the same dtype, as a product with the shares of each place a side.
+    `(N, C, H, W)` to `(N, C, side, side)` of the same dtype: sums as products with zeros and ones, then means.
     """
 
     def __init__(self, side: int) -> None:
@@ -39,16 +39,17 @@ class AveragePool(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         if maps.shape[-2:] == (self.side, self.side):
             return maps
-        rows, columns = (self._shares(n, maps.device) for n in maps.shape[-2:])
-        with torch.autocast(maps.device.type, enabled=False):
-            return (rows @ maps.float() @ columns.T).to(maps.dtype)
+        rows, columns = (self._within(n, maps) for n in maps.shape[-2:])
+        sums = rows @ maps @ columns.T
+        return (sums / (rows.sum(1)[:, None] * columns.sum(1))).to(maps.dtype)
 
-    def _shares(self, n: int, device: torch.device) -> Tensor:
-        """`(side, n)`: how much of each of n places a place of the result holds."""
+    def _within(self, n: int, maps: Tensor) -> Tensor:
+        """`(side, n)`: 1 where one of the n places of a map lies within a place of the result, else 0."""
+        device = maps.device
         number = torch.arange(self.side, device=device)[:, None]
         start, end = number * n // self.side, -(-(number + 1) * n // self.side)
         places = torch.arange(n, device=device)
-        return ((places >= start) & (places < end)) / (end - start)
+        return ((places >= start) & (places < end)).to(maps.dtype)
 
 
 class ResNet19(nn.Module):
