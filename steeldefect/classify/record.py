@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from steeldefect.runs.context import Context
-from steeldefect.runs.device import accelerator_kind, available_threads
+from steeldefect.runs.device import accelerator_kind, available_threads, gpu_name
 from steeldefect.runs.environment import command_line, git_commit, machine, versions
 from steeldefect.runs.identities import RECIPES
 from steeldefect.runs.loggers import paths_given, public
@@ -77,7 +77,7 @@ def cell_record(context: Context, identifier: str, initial_id: str | None, outco
             "commit": git_commit(),
             "command": command_line(),
             "device": accelerator_kind(settings["trainer"]["accelerator"]),
-            "machine": machine(),
+            "machine": machine(gpu_name(settings["trainer"]["accelerator"])),
             "precision": context.precision("classifier"),
             # the same digits come again on such a machine, with these versions and as many threads; elsewhere the last
             # ones may differ

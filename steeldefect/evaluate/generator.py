@@ -14,7 +14,7 @@ from steeldefect.data.resize import resize
 from steeldefect.gan.features import features_of
 from steeldefect.gan.quality import Figures, Pool, diversity_shares, figures, over_classes, real_pool
 from steeldefect.runs.context import Context
-from steeldefect.runs.device import available_threads, torch_device
+from steeldefect.runs.device import available_threads, gpu_name, torch_device
 from steeldefect.runs.environment import command_line, git_commit, machine, versions
 from steeldefect.runs.errors import require
 from steeldefect.runs.identities import RECIPES, quality_identity
@@ -190,7 +190,12 @@ def _record(
         "seconds": {"gan": gan["made"]["seconds"]},
         "updates": gan["summary"].get("updates"),
         "precision": context.precision("gan"),
-        "environment": {"commit": git_commit(), "command": command_line(), "machine": machine(), **versions()},
+        "environment": {
+            "commit": git_commit(),
+            "command": command_line(),
+            "machine": machine(gpu_name(settings["trainer"]["accelerator"])),
+            **versions(),
+        },
     }
 
 

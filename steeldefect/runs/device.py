@@ -25,6 +25,11 @@ def torch_device(accelerator: str) -> torch.device:
     return torch.device("cuda" if accelerator_kind(accelerator) == "gpu" else "cpu")
 
 
+def gpu_name(accelerator: str) -> str | None:
+    """`NVIDIA H200`; None where trainer.accelerator=auto|cpu|gpu computes on the CPU."""
+    return torch.cuda.get_device_name() if accelerator_kind(accelerator) == "gpu" else None
+
+
 def resolve_precision(precision: str, accelerator: str, on_cpu: str) -> str:
     """`auto`: bf16-mixed (else 16-mixed) on a GPU, `on_cpu` where the CPU computes bf16 natively, else 32-true."""
     kind = accelerator_kind(accelerator)

@@ -52,13 +52,16 @@ def command_line() -> str:
 INSTRUCTIONS = {"avx512_bf16": "AVX512-BF16", "avx512f": "AVX512", "avx2": "AVX2"}
 
 
-def machine() -> str:
-    """`AMD EPYC, 2 cores, AVX2`; in records of before the instruction set was told, without its last part."""
+def machine(gpu: str | None = None) -> str:
+    """`AMD EPYC, 2 cores, AVX2`; in records of before the instruction set was told, without its last part.
+
+    `gpu`: the name of the one that computed, `device.gpu_name`.
+    """
     processes = ranks.here().size
     several = f", {processes} processes" if processes > 1 else ""
     told = next((name for flag, name in INSTRUCTIONS.items() if flag in _cpu().get("flags", "").split()), None)
     cores = f"{len(os.sched_getaffinity(0))} cores{several}"
-    return ", ".join([_cpu().get("model name", platform.machine()), cores, *([told] if told else [])])
+    return ", ".join([_cpu().get("model name", platform.machine()), cores, *(part for part in (told, gpu) if part)])
 
 
 def alike(one: str, other: str) -> bool:

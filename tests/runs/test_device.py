@@ -4,7 +4,8 @@ import sys
 import pytest
 import torch
 
-from steeldefect.runs.device import accelerator_kind, cpu_has_bf16, resolve_precision
+from steeldefect.runs.device import accelerator_kind, cpu_has_bf16, gpu_name, resolve_precision
+from steeldefect.runs.environment import alike, machine
 from steeldefect.runs.errors import UserError
 
 
@@ -53,3 +54,12 @@ def test_memory_that_was_freed_is_used_again_without_the_kernel() -> None:
     done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
     default, kept = map(int, done.stdout.split())
     assert default > 10_000 and kept < default / 100
+
+
+def test_a_gpu_is_part_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpu_name("cpu") is None and machine(gpu_name("cpu")) == machine()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    assert gpu_name("cpu") is None
+    assert machine(gpu_name("auto")) == f"{machine()}, NVIDIA H200"
+    assert not alike(machine(), machine("NVIDIA H200")) and not alike(machine("NVIDIA A100"), machine("NVIDIA H200"))
