@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from steeldefect.classify.judge import load_judge, train_judge
 from steeldefect.data.bank import diversity, labels_in_turn, write_bank
@@ -12,7 +13,7 @@ from steeldefect.data.resize import resize
 from steeldefect.gan.filtering import Plausibility, candidates, logits, most_plausible
 from steeldefect.gan.sampling import draw, draw_numbers, load_discriminator, load_generator
 from steeldefect.runs.context import Context
-from steeldefect.runs.device import keep_freed_memory
+from steeldefect.runs.device import keep_freed_memory, torch_device
 from steeldefect.runs.identity import digest
 from steeldefect.runs.store import Work
 
@@ -55,7 +56,7 @@ def _draw(context: Context, folder: Path, work: Work) -> None:
     identity, classes, gan = context.bank_identity, context.images.classes, context.settings["gan"]
     count, seed, through = identity["count"], identity["seed"], identity.get("seen_through", [])
     keep_freed_memory()
-    generator = load_generator(folder, gan, len(classes))
+    generator = load_generator(folder, gan, len(classes)).to(_device(context))
     if "filter" not in identity:
         chunks, places = draw(generator, gan, len(classes), seed, 0, count, through), None
     else:
@@ -70,10 +71,15 @@ def _draw(context: Context, folder: Path, work: Work) -> None:
     write_bank(work.folder, chunks, labels_in_turn(count, len(classes)), classes, gan["image_size"], places)
 
 
+def _device(context: Context) -> torch.device:
+    return torch_device(context.settings["trainer"]["accelerator"])
+
+
 def _plausibility(context: Context, folder: Path) -> Plausibility:
     """What `bank.filter` names: the GAN's own discriminator, or a classifier trained on the real training images."""
     if context.settings["bank"]["filter"] == "discriminator":
         discriminator = load_discriminator(folder, context.settings["gan"], len(context.images.classes))
+        discriminator.to(_device(context))
         return lambda images, labels: logits(discriminator, images, labels)
     identity = context.judge_identity("filter")
     train_judge(context, identity, context.images.images[context.real], context.images.labels[context.real])
