@@ -170,6 +170,8 @@ def fit(
         accelerator=accelerator_kind(options["accelerator"]),
         precision=precision,  # type: ignore[arg-type]
         deterministic=options["deterministic"],
+        # cuDNN tries its kernels on the one shape that a training has, and may choose another in another run
+        benchmark=not options["deterministic"],
         logger=[CSVLogger(folder, name="", version="log"), *loggers],
         callbacks=[LastState(folder, options["checkpoint_seconds"], safe_point), Progress(title), *(callbacks or [])],
         profiler=_profiler(options["profiler"], Path(settings["artifacts"]) / "logs", title),
