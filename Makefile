@@ -103,10 +103,10 @@ demo: CLASSIFIERS := mobilenet_v2,small_cnn
 demo: table3 ## the whole comparison on the embedded rendered data set, in minutes
 
 test: $(STAMP) ## run the tests
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-coverage: $(STAMP) ## run the tests and say which lines none of them reaches
-	.venv/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 lint: $(STAMP) ## ruff and mypy
 	.venv/bin/ruff check .

@@ -19,6 +19,13 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
+# what takes longest starts first, so that the processes of `make test` end together
+LONGEST = ("test_verbs.py", "test_parts.py", "test_docs.py", "test_launcher.py", "test_scenes.py", "test_stop.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def neu_dir() -> Path:
