@@ -18,6 +18,7 @@ TINY = ["dataset=rendered", "dataset.per_class=12", "dataset.image_size=32", "sc
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 # what takes longest starts first, so that the processes of `make test` end together
 LONGEST = ("test_verbs.py", "test_parts.py", "test_docs.py", "test_launcher.py", "test_scenes.py", "test_stop.py")

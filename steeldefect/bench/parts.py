@@ -23,7 +23,7 @@ from steeldefect.bench.verbs import side_by_side, verb_rows
 from steeldefect.bench.write import PARTS, part_file
 from steeldefect.data.sources import ImageSet, load_dataset
 from steeldefect.runs.context import Context
-from steeldefect.runs.device import available_threads, keep_freed_memory, resolve_precision, torch_device
+from steeldefect.runs.device import available_threads, keep_freed_memory, numerics, resolve_precision, torch_device
 from steeldefect.runs.environment import command_line, git_commit, machine, versions
 from steeldefect.runs.errors import nearest, require
 from steeldefect.runs.identity import digest
@@ -61,6 +61,7 @@ class Bench:
         # the roof is what the others are held against, so it comes first
         parts = sorted(dict.fromkeys(config["parts"]), key=list(PARTS).index)
         device = torch_device(config["trainer"]["accelerator"])
+        numerics(config["trainer"])
         if device.type == "cpu":
             keep_freed_memory()  # as a run does
         return cls(config, options, parts, Path(config["output"]), device, context)

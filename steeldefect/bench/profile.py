@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from steeldefect.bench.timing import Row, now
@@ -46,6 +47,9 @@ def profile_rows(name: str, step: Callable[[], object], steps: int, device: torc
     taken: dict[str, float] = dict.fromkeys([*KINDS_OF_OPERATOR, "rest"], 0.0)
     events: Any = seen.key_averages()
     for event in events:
+        # an operator's device time holds that of its kernels, which are events of their own as well
+        if event.device_type != DeviceType.CPU:
+            continue
         taken[kind_of(event.key)] += event.self_device_time_total if on_gpu else event.self_cpu_time_total
     whole = sum(taken.values())
     ordered = sorted(taken.items(), key=lambda item: -item[1])

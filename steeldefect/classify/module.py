@@ -66,7 +66,10 @@ class ClassifierModule(LightningModule):
                 f"{self.updates - n + 1}-{self.updates}; lower optimizer.lr={self.optimizer_options['lr']} "
                 "or use precision=32-true"
             )
-        self.log_dict({"train/loss": loss, "train/accuracy": accuracy})
+        # self.log would have Lightning write these values again at every update until the epoch ends
+        for logger in self.trainer.loggers:
+            logger.log_metrics({"train/loss": loss, "train/accuracy": accuracy}, step=self.updates)
+            logger.save()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # a checkpoint in mid-epoch is written before this module has counted the batch; the trainer has

@@ -13,7 +13,7 @@ from steeldefect.data.resize import resize
 from steeldefect.gan.filtering import Plausibility, candidates, logits, most_plausible
 from steeldefect.gan.sampling import draw, draw_numbers, load_discriminator, load_generator
 from steeldefect.runs.context import Context
-from steeldefect.runs.device import keep_freed_memory, torch_device
+from steeldefect.runs.device import keep_freed_memory, numerics, torch_device
 from steeldefect.runs.identity import digest
 from steeldefect.runs.store import Work
 
@@ -56,6 +56,9 @@ def _draw(context: Context, folder: Path, work: Work) -> None:
     identity, classes, gan = context.bank_identity, context.images.classes, context.settings["gan"]
     count, seed, through = identity["count"], identity["seed"], identity.get("seen_through", [])
     keep_freed_memory()
+    if _device(context).type == "cuda":
+        # the same bytes whatever ran before in this process
+        numerics(context.settings["trainer"])
     generator = load_generator(folder, gan, len(classes)).to(_device(context))
     if "filter" not in identity:
         chunks, places = draw(generator, gan, len(classes), seed, 0, count, through), None

@@ -6,6 +6,7 @@ the gradient.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,16 +46,36 @@ def translation(images: Tensor) -> Tensor:
     """By whole pixels, up to an eighth of the side either way; mid-gray comes in."""
     side = images.shape[-1]
     reach = round(side * MAX_SHIFT)
-    places = torch.arange(side, device=images.device)
     for dim in (2, 3):
         shift = torch.randint(-reach, reach + 1, (len(images), 1), device=images.device)
-        source = places - shift
+        images = Shifted.apply(images, shift, dim)
+    return images
+
+
+class Shifted(torch.autograd.Function):
+    """Images `(N, C, H, W)` moved along `dim` by `shift` `(N, 1)` whole pixels; 0 comes in.
+
+    Its gradient is moved back. What autograd makes of `gather` adds up by index, and on CUDA under deterministic algorithms
+    sorts all pixels for that.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, shift: Tensor, dim: int) -> Tensor:
+        ctx.save_for_backward(shift)
+        ctx.dim = dim
+        side = images.shape[dim]
+        source = torch.arange(side, device=images.device) - shift
         shape = [len(images), 1, 1, 1]
         shape[dim] = side
         index = source.clamp(0, side - 1).view(shape).expand_as(images)
         inside = ((source >= 0) & (source < side)).view(shape)
-        images = images.gather(dim, index) * inside
-    return images
+        return images.gather(dim, index) * inside
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (shift,) = ctx.saved_tensors
+        # through apply, so that it has a gradient of its own (R1)
+        return Shifted.apply(gradients[0], -shift, ctx.dim), None, None
 
 
 def cutout(images: Tensor) -> Tensor:

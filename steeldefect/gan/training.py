@@ -64,6 +64,15 @@ def train_gan(context: Context) -> str:
         "trainer.compile: torch cannot differentiate compiled networks twice, as gan.discriminator.r1_gamma asks; set "
         "one of them to null or 0",
     )
+    require(
+        settings["trainer"]["compile"] in (None, "default"),
+        f"trainer.compile={settings['trainer']['compile']}: its CUDA graphs take one backward pass at a time, and a GAN's "
+        "step has two that overlap; use default for a generator",
+    )
+    require(
+        not settings["trainer"]["sync_batchnorm"] or gan["discriminator"]["kind"] != "projected",
+        "trainer.sync_batchnorm=true: cannot be had with gan=projected, whose frozen network has batch norms of its own",
+    )
     with store.write("gans", context.gan_identity) as work:
         if work is None:
             log.info("gan %s is finished: %s", identifier, store.folder("gans", identifier))

@@ -3,6 +3,8 @@
 import ctypes
 import functools
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -28,6 +30,14 @@ def torch_device(accelerator: str) -> torch.device:
 def gpu_name(accelerator: str) -> str | None:
     """`NVIDIA H200`; None where trainer.accelerator=auto|cpu|gpu computes on the CPU."""
     return torch.cuda.get_device_name() if accelerator_kind(accelerator) == "gpu" else None
+
+
+def numerics(trainer: Mapping[str, Any]) -> None:
+    """How this process computes from here on: what a Trainer sets for itself, also for what runs outside one."""
+    torch.set_float32_matmul_precision("high")
+    torch.use_deterministic_algorithms(trainer["deterministic"])
+    # else torch writes every new tensor full, so that one which is read before it is written shows
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def resolve_precision(precision: str, accelerator: str, on_cpu: str) -> str:

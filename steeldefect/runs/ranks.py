@@ -123,6 +123,15 @@ def largest(values: "torch.Tensor") -> "torch.Tensor":
     return values
 
 
+def any_of(flag: bool) -> bool:
+    """Whether it is true in any process; said through the host's memory, so that no device is waited for."""
+    if _here.size == 1:
+        return flag
+    import torch
+
+    return bool(largest(torch.tensor(int(flag))))
+
+
 @contextlib.contextmanager
 def own_noise(device: "torch.device", *moment: Any) -> Iterator[None]:
     """Inside, each process draws other numbers, a pure function of `moment`; outside, all stay in one state.

@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 from steeldefect.runs import ranks
-from steeldefect.runs.device import accelerator_kind, available_threads, keep_freed_memory, torch_device
+from steeldefect.runs.device import accelerator_kind, available_threads, keep_freed_memory, numerics, torch_device
 from steeldefect.runs.errors import nearest, require
 from steeldefect.runs.identity import file_sha256
 from steeldefect.runs.progress import Progress
@@ -58,22 +58,22 @@ class LastState(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # after an epoch's last batch its end is near, and must not be lost
-        if not (trainer.is_last_batch or trainer.global_step == trainer.max_steps) and self._told_to_stop(trainer):
+        if not (trainer.is_last_batch or trainer.global_step == trainer.max_steps) and self._told_to_stop():
             self._save(trainer, pl_module)
             self.safe_point.pass_on()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        stop = self._told_to_stop(trainer)
+        stop = self._told_to_stop()
         due = time.monotonic() - self.saved >= self.seconds
         # clocks differ, and a checkpoint is written by all processes or by none
-        if stop or trainer.strategy.reduce_boolean_decision(due, all=False):
+        if stop or ranks.any_of(due):
             self._save(trainer, pl_module)
         if stop:
             self.safe_point.pass_on()
 
-    def _told_to_stop(self, trainer: Trainer) -> bool:
+    def _told_to_stop(self) -> bool:
         """Whether any of the processes was: a checkpoint is written by all of them together."""
-        return trainer.strategy.reduce_boolean_decision(bool(self.safe_point.waiting), all=False)
+        return ranks.any_of(bool(self.safe_point.waiting))
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not all(bool(torch.isfinite(weights).all()) for weights in pl_module.parameters()):
@@ -161,7 +161,7 @@ def fit(
     quiet()
     options = settings["trainer"]
     torch.set_num_threads(options["threads"] or max(available_threads(None) // ranks.here().local_size, 1))
-    torch.set_float32_matmul_precision("high")
+    numerics(options)
     if accelerator_kind(options["accelerator"]) == "cpu":
         keep_freed_memory()
     seed_everything(seed)

@@ -1,9 +1,11 @@
 """How a verb is started: Hydra composes the config, a user's error ends in one message and exit code 2."""
 
 import functools
+import gc
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,8 @@ def verb(config_name: str, conf: Path = CONF) -> Callable[[Callable[[DictConfig]
             # what --help begins with
             script = sys.modules[task.__module__]
             OmegaConf.register_new_resolver("verb_docstring", lambda: script.__doc__, replace=True)
+            # read by cuBLAS once, at its first product, which may come before a Trainer asks for determinism
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
             if sys.argv[1:] in (["--info"], ["-i"]):
                 show_choices(conf, config_name)
@@ -84,6 +88,19 @@ def _run(task: Callable[[DictConfig], Any], cfg: DictConfig) -> None:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise known from error
         if sweep:
+            # Hydra keeps it to the sweep's end, and its frames would keep the cell's images and maps
+            traceback.clear_frames(error.__traceback__)
             raise CellFailed(str(known)) from error
         # a sweep with a process a cell comes back to it
         sys.exit(HELD if isinstance(error, Held) and position() else 2)
+    finally:
+        if sweep:
+            _leave_gpu()
+
+
+def _leave_gpu() -> None:
+    """Give back what a cell held of a GPU: Trainer and module know each other, so that it would wait for the collector."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()

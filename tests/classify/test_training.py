@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from steeldefect.classify.module import ClassifierModule
 from steeldefect.classify.training import _missed, train_cell
 from steeldefect.data.bank import labels_in_turn, write_bank
+from steeldefect.data.datamodule import MixDataModule
 from steeldefect.report.collect import collect, write_committed
 from steeldefect.runs.context import Context
 from steeldefect.runs.errors import MissingArtifact
 from steeldefect.runs.identity import digest
 from steeldefect.runs.prepare import prepare
+from steeldefect.runs.training import fit
 from tests.conftest import Compose
 
 
@@ -162,6 +165,20 @@ def test_a_small_network_learns_the_rendered_classes(tiny: Compose, augment: str
     identifier = train_cell(context)
     assert record_of(context, identifier)["train_accuracy"] > 0.4
     assert (context.store.folder("cells", identifier) / "weights.pt").exists()
+
+
+def test_a_reading_of_the_curves_is_written_once(tiny: Compose, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("steeldefect.classify.module.LOG_EVERY", 2)
+    context = prepare(tiny("train_classifier", "classifier=small_cnn"))
+    module = ClassifierModule(context.settings["classifier"], context.settings["optimizer"], 6)
+    data = MixDataModule((context.images.images[context.real], context.images.labels[context.real]), None, 32, 4, 0)
+    assert len(context.real) > 5 * 4, "one epoch"
+    limits = {"max_steps": 5, "max_epochs": -1}
+    fit(module, data, context.settings, tmp_path, "32-true", 0, "test", [], limits)
+    with (tmp_path / "log" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [2, 4, 5]
+    assert all(float(row["train/loss"]) > 0 and 0 <= float(row["train/accuracy"]) <= 1 for row in rows)
 
 
 def test_an_interrupted_cell_goes_on_to_the_same_record(tiny: Compose, tmp_path: Path, monkeypatch) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from steeldefect.gan.augment import POLICIES, augment
+from steeldefect.gan.augment import POLICIES, Shifted, augment
 from steeldefect.gan.module import judge
 from steeldefect.runs import settings
 
@@ -55,6 +55,14 @@ def test_translation_moves_by_whole_pixels_and_lets_gray_in() -> None:
         assert len(found) == 1
         seen.add(found[0])
     assert len(seen) == 25  # up to an eighth of 16 pixels, either way
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_the_gradient_of_a_shift_is_the_shift_back_twice_over(dim: int) -> None:
+    shift = torch.tensor([[2], [-1], [0], [3]])
+    x = torch.rand(4, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: Shifted.apply(x, shift, dim), x)
+    assert torch.autograd.gradgradcheck(lambda x: Shifted.apply(x, shift, dim).square(), x)
 
 
 def shifted(image: torch.Tensor, dy: int, dx: int) -> torch.Tensor:

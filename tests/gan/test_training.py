@@ -75,6 +75,21 @@ def test_a_budget_far_from_the_scale_s_is_told(tiny: Compose, caplog: pytest.Log
     assert "updates in" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainer.compile=reduce-overhead"], r"trainer\.compile=reduce-overhead: .* use default for a generator"),
+        (
+            ["gan=projected", "trainer.sync_batchnorm=true"],
+            r"trainer\.sync_batchnorm=true: cannot be had with gan=projected",
+        ),
+    ],
+)
+def test_what_a_gan_cannot_have_is_refused(tiny: Compose, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        train_gan(prepare(tiny("train_gan", *overrides)))
+
+
 @pytest.mark.parametrize("conditioning", ["conditional", "per_class"])
 @pytest.mark.parametrize("limit", ["max_epochs", "max_steps"])
 @pytest.mark.parametrize("place", ["middle", "end"])

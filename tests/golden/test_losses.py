@@ -58,10 +58,10 @@ def test_first_losses(composed: Compose, tmp_path: Path, case: str) -> None:
     if name in GANS:
         overrides = [f"gan={name}", "scale=smoke", f"gan.conditioning={conditioning or 'conditional'}"]
         overrides += ["gan.discriminator.feature_size=32"] if name == "projected" else []
-        settings = plain(composed("train_gan", *overrides))
+        settings = plain(composed("train_gan", "trainer=cpu", *overrides))
         module, limits = AdversarialModule(settings["gan"], 3), {"max_steps": 2 * STEPS, "max_epochs": -1}
     else:
-        settings = plain(composed("train_classifier", f"classifier={name}", "scale=smoke"))
+        settings = plain(composed("train_classifier", "trainer=cpu", f"classifier={name}", "scale=smoke"))
         module = ClassifierModule(settings["classifier"], settings["optimizer"], 3)
         limits = {"max_steps": STEPS, "max_epochs": -1}
     losses = Losses()
