@@ -215,7 +215,7 @@ def _against_real(
 ) -> dict[float, Estimate]:
     """The difference to each number of real images a class that was trained with the same updates.
 
-    A number is an arm: where splits leave a few images more or fewer, it is their mean over the replicates.
+    A number is an arm: where splits leave a few images more or fewer, it is their mean over the replicates, a whole one.
     """
     runs: dict[float, list[Run]] = {}
     updates = next(iter(own.values()))["updates"]
@@ -227,7 +227,7 @@ def _against_real(
             real = {r: c for r, c in other.arm(classifier, mix).trained.items() if c["updates"] == updates}
             paired = paired_runs((arms, own), (other, real), arms.metric)
             if paired:
-                images = float(np.mean([real[r]["counts"]["real"] for r in paired])) / len(arms.classes)
+                images = float(round(np.mean([real[r]["counts"]["real"] for r in paired]) / len(arms.classes)))
                 # where org100 and the positive control have the same number, the first found stands
                 runs.setdefault(images, list(paired.values()))
     return {n: estimate(own, fraction=False) for n, own in runs.items()}
