@@ -2,7 +2,9 @@
 
 import csv
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,20 +61,7 @@ def train_gan(context: Context) -> str:
     gan = settings["gan"]
     if context.generated is not None:
         return _counted(context, context.generated)
-    require(
-        settings["trainer"]["compile"] is None or not gan["discriminator"]["r1_gamma"],
-        "trainer.compile: torch cannot differentiate compiled networks twice, as gan.discriminator.r1_gamma asks; set "
-        "one of them to null or 0",
-    )
-    require(
-        settings["trainer"]["compile"] in (None, "default"),
-        f"trainer.compile={settings['trainer']['compile']}: its CUDA graphs take one backward pass at a time, and a GAN's "
-        "step has two that overlap; use default for a generator",
-    )
-    require(
-        not settings["trainer"]["sync_batchnorm"] or gan["discriminator"]["kind"] != "projected",
-        "trainer.sync_batchnorm=true: cannot be had with gan=projected, whose frozen network has batch norms of its own",
-    )
+    _require_possible(settings)
     with store.write("gans", context.gan_identity) as work:
         if work is None:
             log.info("gan %s is finished: %s", identifier, store.folder("gans", identifier))
@@ -115,6 +104,25 @@ def train_gan(context: Context) -> str:
         _save(module, work, context.real_counts, probe)
     log.info("gan %s: %s", identifier, store.folder("gans", identifier))
     return identifier
+
+
+def _require_possible(settings: Mapping[str, Any]) -> None:
+    """`UserError` for what torch does not do with a step of a GAN."""
+    gan, trainer = settings["gan"], settings["trainer"]
+    require(
+        trainer["compile"] is None or not gan["discriminator"]["r1_gamma"],
+        "trainer.compile: torch cannot differentiate compiled networks twice, as gan.discriminator.r1_gamma asks; set "
+        "one of them to null or 0",
+    )
+    require(
+        trainer["compile"] in (None, "default"),
+        f"trainer.compile={trainer['compile']}: its CUDA graphs take one backward pass at a time, and a GAN's "
+        "step has two that overlap; use default for a generator",
+    )
+    require(
+        not trainer["sync_batchnorm"] or gan["discriminator"]["kind"] != "projected",
+        "trainer.sync_batchnorm=true: cannot be had with gan=projected, whose frozen network has batch norms of its own",
+    )
 
 
 def _tell_budget(context: Context) -> None:
