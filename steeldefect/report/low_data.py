@@ -71,7 +71,7 @@ class Worth:
     def _shown(self, value: float) -> str:
         if np.isfinite(value):
             return f"{value:.0f}"
-        return f"under {self.knots[0]:g}" if value < 0 else f"over {self.knots[-1]:g}"
+        return f"under {self.knots[0]:.0f}" if value < 0 else f"over {self.knots[-1]:.0f}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class ExchangeTable:
         lines: list[tuple[str, ...]] = []
         for group, classifier, mix, found, _ in self.rows:
             text = found.why if isinstance(found, Missing) else found.text()
-            knots = "" if isinstance(found, Missing) else ", ".join(f"{n:g}" for n in found.knots)
+            knots = "" if isinstance(found, Missing) else ", ".join(f"{n:.0f}" for n in found.knots)
             lines.append((classifier, group.augment, str(group.real_per_class), mix, text, knots))
         return lines
 
@@ -121,7 +121,7 @@ class ExchangeTable:
                 continue
             ends = {"worth": found.mean, "low": found.low, "high": found.high}
             row |= {key: number(value, 1, 3) if np.isfinite(value) else "" for key, value in ends.items()}
-            row |= {"knots": " ".join(f"{n:g}" for n in found.knots), "n_runs": found.n_runs}
+            row |= {"knots": " ".join(f"{n:.0f}" for n in found.knots), "n_runs": found.n_runs}
             yield row | {"status": "trained" if np.isfinite(found.mean) else "not reached"}
 
 
@@ -215,7 +215,7 @@ def _against_real(
 ) -> dict[float, Estimate]:
     """The difference to each number of real images a class that was trained with the same updates.
 
-    A number is an arm: where splits leave a few images more or fewer, it is their mean over the replicates, a whole one.
+    A number is an arm: where splits leave a few images more or fewer, it is their mean over the replicates.
     """
     runs: dict[float, list[Run]] = {}
     updates = next(iter(own.values()))["updates"]
@@ -227,7 +227,7 @@ def _against_real(
             real = {r: c for r, c in other.arm(classifier, mix).trained.items() if c["updates"] == updates}
             paired = paired_runs((arms, own), (other, real), arms.metric)
             if paired:
-                images = float(round(np.mean([real[r]["counts"]["real"] for r in paired]) / len(arms.classes)))
+                images = float(np.mean([real[r]["counts"]["real"] for r in paired])) / len(arms.classes)
                 # where org100 and the positive control have the same number, the first found stands
                 runs.setdefault(images, list(paired.values()))
     return {n: estimate(own, fraction=False) for n, own in runs.items()}

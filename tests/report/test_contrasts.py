@@ -365,6 +365,9 @@ def test_a_number_of_real_images_is_one_though_splits_differ_by_a_few():
     own = [r for r in arms.records if (r["mix"], r["classifier"]) == ("org20", "mobilenet_v2") and r["trained"]]
     of_all = float(np.mean([1000 + record["replicate"] for record in own])) / len(arms.classes)
     assert found.knots == (10.0, 20.0, 50.0, pytest.approx(of_all)) and found.n_runs == 4
+    assert (
+        f"10, 20, 50, {of_all:.0f}" in {line[-1] for line in exchange_table(family).lines} and not of_all.is_integer()
+    )
 
 
 def test_another_generator_is_answered_in_words_and_is_not_the_primary_hypothesis():
