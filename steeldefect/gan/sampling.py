@@ -27,10 +27,10 @@ def latents(seed: int, indices: Sequence[int], size: int) -> Tensor:
 def sample(generator: nn.Module, z: Tensor, labels: Tensor) -> Tensor:
     """uint8 `(N, S, S)` on the CPU from `(N, latent_size)` and `(N,)`; the generator must be in eval mode."""
     device = next(generator.parameters()).device
-    classes = labels.tolist()
+    order = labels.tolist() if isinstance(generator, PerClass) else []  # before they are on the device
     z, labels = z.to(device), labels.to(device)
     if isinstance(generator, PerClass):
-        images = torch.cat([generator.of(label)(z[i : i + 1], labels[i : i + 1]) for i, label in enumerate(classes)])
+        images = torch.cat([generator.of(label)(z[i : i + 1], labels[i : i + 1]) for i, label in enumerate(order)])
     else:
         images = generator(z, labels)
     return images.float().squeeze(1).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu()

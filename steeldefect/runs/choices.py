@@ -22,10 +22,10 @@ _MORE = {("scale", "gpu"): "; a GPU is taken without being asked (trainer=auto),
 def quoted(argument: str) -> str:
     """`key=value` as Hydra can read it, where the value is a file or folder that is there, or holds letters beyond ASCII.
 
-    Hydra's grammar knows neither ö nor parentheses nor ~ in a plain value. Anything else stays as it is.
+    Hydra's grammar knows neither ö nor parentheses nor ~ in a plain value. Anything else stays as it is, flags too.
     """
     key, _, value = argument.partition("=")
-    if _PLAIN.fullmatch(value) or value[:1] in tuple("'\"[{"):
+    if argument.startswith("-") or _PLAIN.fullmatch(value) or value[:1] in tuple("'\"[{"):
         return argument
     path = str(Path(value).expanduser()) if value.startswith("~/") else value
     if _is_there(path) or not (path.isascii() or "," in path):

@@ -56,8 +56,8 @@ class Context:
 
     def _limited(self, per_class: int | None, skip: int = 0) -> np.ndarray:
         # split=random knows of no scenes, and its id does not change when an audit finds them
-        known = self.table is not None and self.settings["split"]["name"] != "random"
-        scenes = self.table.scenes if self.table and known else None
+        by_scene = self.settings["split"]["name"] != "random"
+        scenes = self.table.scenes if self.table and by_scene else None
         seed = self.settings["partition_seed"]
         return limit_real(self.split.train, self.images.labels, scenes, self.images.classes, per_class, seed, skip)
 

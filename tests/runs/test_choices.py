@@ -62,6 +62,8 @@ def test_what_is_no_path_stays_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "images").mkdir()
     assert quoted("dataset.root=~/images") == f"dataset.root='{tmp_path}/images'"
+    (tmp_path / "my conf").mkdir()
+    assert quoted(f"--config-dir={tmp_path}/my conf") == f"--config-dir={tmp_path}/my conf"
 
 
 def test_other_errors_get_no_hint() -> None:
