@@ -44,6 +44,9 @@ $(if $(and $(REPEATS),$(or $(filter choose-lr,$(MAKECMDGOALS)),$(filter choose_l
 $(if $(and $(filter report,$(MAKECMDGOALS)),$(filter K,$(GIVEN)),$(filter STUDY,$(GIVEN)),$(filter table2 table3 inflation controls,$(STUDY))),\
 	$(error K=$(K): STUDY=$(STUDY) is of all real images))
 
+# images of containers often set it; without bytecode every start of a verb compiles torch and Lightning anew (14 s for 5)
+unexport PYTHONDONTWRITEBYTECODE
+
 RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
 ABLATED = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) schedule=$(SCHEDULE) $(ARGS)
