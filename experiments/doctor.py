@@ -1,6 +1,7 @@
 """What would go wrong, before it does: python experiments/doctor.py dataset=neu_cls scale=cpu"""
 
 import fcntl
+import importlib.util
 import os
 import shutil
 import sys
@@ -41,6 +42,9 @@ def installation() -> Iterator[Finding]:
     if other:
         listed = ", ".join(other[:5]) + (" ..." if len(other) > 5 else "")
         yield "warn", f"{len(other)} packages are not of the tested version, last digits may differ: {listed}"
+    torch = importlib.util.find_spec("torch")
+    if sys.dont_write_bytecode and torch and not Path(importlib.util.cache_from_source(str(torch.origin))).exists():
+        yield "warn", "PYTHONDONTWRITEBYTECODE is set: each start compiles torch anew, some 10 s; unset it"
     yield "ok", f"python {sys.version.split()[0]}, {len(needed)} requirements looked at"
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import doctor
 from tests.stages import make
 
 
@@ -57,3 +58,11 @@ def test_a_place_that_cannot_be_written(capsys: pytest.CaptureFixture[str], tmp_
     (tmp_path / "file").touch()
     code, wrong = told(capsys, tmp_path / "file")
     assert code == 1 and any(line.startswith("FAIL  artifacts:") for line in wrong)
+
+
+def test_starts_without_bytecode_are_slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    monkeypatch.setattr("importlib.util.cache_from_source", lambda path: str(tmp_path / "torch.pyc"))
+    assert any(state == "warn" and "PYTHONDONTWRITEBYTECODE" in text for state, text in doctor.installation())
+    (tmp_path / "torch.pyc").touch()
+    assert not any("PYTHONDONTWRITEBYTECODE" in text for _, text in doctor.installation())
