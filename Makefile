@@ -40,6 +40,8 @@ $(if $(findstring hydra.searchpath,$(ARGS)),,$(foreach pair,$(GROUPS),$(call CHE
 METRICS := accuracy balanced_accuracy macro_f1
 $(if $(filter-out $(METRICS),$(METRIC)),$(error METRIC=$(METRIC): there are $(METRICS)))
 $(if $(and $(filter inflation,$(MAKECMDGOALS)),$(filter-out accuracy,$(METRIC))),$(error METRIC=$(METRIC): inflation is of accuracy))
+$(if $(and $(filter inflation,$(MAKECMDGOALS)),$(MIXES)),$(error MIXES=$(MIXES): inflation is of the originals alone))
+$(if $(and $(filter table2,$(MAKECMDGOALS)),$(filter CLASSIFIERS,$(GIVEN))),$(error CLASSIFIERS=$(CLASSIFIERS): table2 is of mobilenet_v2; table3 compares classifiers))
 $(if $(and $(REPEATS),$(or $(filter choose-lr,$(MAKECMDGOALS)),$(filter choose_lr,$(STUDY)))),$(error REPEATS=$(REPEATS): a rate is chosen from one training a replicate))
 $(if $(and $(filter report,$(MAKECMDGOALS)),$(filter K,$(GIVEN)),$(filter STUDY,$(GIVEN)),$(filter table2 table3 inflation controls,$(STUDY))),\
 	$(error K=$(K): STUDY=$(STUDY) is of all real images))
@@ -49,6 +51,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
+# the study of splits sweeps them
+LEAKING = dataset=$(DATA) scale=$(SCALE) $(ARGS)
 ABLATED = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) schedule=$(SCHEDULE) $(ARGS)
 SWEEP = -m $(if $(JOBS),hydra/launcher=local hydra.launcher.n_jobs=$(JOBS))
 # what was made elsewhere, beside what is made here
@@ -68,10 +72,12 @@ OWN = $(if $(filter table3,$(STUDY)),$(PLAIN)$(call SAYS,CLASSIFIERS,classifier:
 THERE = $(call SAYS,DATA,dataset: $(DATA))$(if $(filter inflation,$(STUDY)),,$(call SAYS,SPLIT,split: $(SPLIT)))$(call SAYS,SCALE,scale: $(SCALE))$(call \
 	SAYS,K,real_per_class: [$(K)$(comma) null])$(if $(filter STUDY,$(GIVEN)),$(OWN))$(AGAIN)
 # the report of a study: where it goes, and its replicates
-TO = 'output=$(if $(OUTPUT),$(OUTPUT),$${artifacts}/report/$(1))' grid.replicates=[$(REPLICATES)] $(if $(METRIC),metric=$(METRIC))
+PUT = 'output=$(if $(OUTPUT),$(OUTPUT),$${artifacts}/report/$(1))'
+TO = $(PUT) grid.replicates=[$(REPLICATES)] $(if $(METRIC),metric=$(METRIC))
 # in place of what an experiment declares, where they are given
 SAID = $(filter CLASSIFIERS,$(GIVEN))
-GRID = $(if $(SAID),classifier=$(CLASSIFIERS)) $(if $(MIXES),mix=$(MIXES))
+MIXED = $(if $(MIXES),mix=$(MIXES))
+GRID = $(if $(SAID),classifier=$(CLASSIFIERS)) $(MIXED)
 RUNS = replicate=$(REPLICATES) $(if $(REPEATS),repeat=$(REPEATS))
 STAMP := .venv/.installed
 
@@ -142,24 +148,24 @@ ablation: $(STAMP) ## what each ingredient of edcgan_plus is worth: eighteen gen
 	$(RUN)/train_gan.py $(SWEEP) experiment=gan_ablation $(ABLATED)
 	$(RUN)/synthesize.py $(SWEEP) experiment=gan_ablation $(ABLATED)
 	$(RUN)/evaluate_gan.py $(SWEEP) experiment=gan_ablation $(ABLATED)
-	$(RUN)/report.py study=generators_ablation 'output=$${artifacts}/report/generators_ablation' $(FROM) $(ABLATED)
+	$(RUN)/report.py study=generators_ablation $(call PUT,generators_ablation) $(FROM) $(ABLATED)
 
 generators: $(STAMP) ## the table of the generators whose quality was measured
-	$(RUN)/report.py study=generators 'output=$${artifacts}/report/generators' $(FROM) $(BASE)
+	$(RUN)/report.py study=generators $(call PUT,generators) $(FROM) $(BASE)
 
 table2: bank ## MobileNetV2 over six mixes, then the report
-	$(RUN)/train_classifier.py $(SWEEP) experiment=table2 $(RUNS) $(BASE) || failed=1; \
+	$(RUN)/train_classifier.py $(SWEEP) experiment=table2 $(MIXED) $(RUNS) $(BASE) || failed=1; \
 	$(RUN)/report.py study=table2 $(call TO,table2) $(call OF,$(OWN_table2)) $(FROM) $(BASE) && exit $$failed
 
 table3: bank ## classifiers over three mixes, then the report
-	$(RUN)/train_classifier.py $(SWEEP) experiment=table3 classifier=$(CLASSIFIERS) $(RUNS) $(BASE) || failed=1; \
+	$(RUN)/train_classifier.py $(SWEEP) experiment=table3 classifier=$(CLASSIFIERS) $(MIXED) $(RUNS) $(BASE) || failed=1; \
 	$(RUN)/report.py study=table3 $(call TO,table3) grid.classifiers=[$(CLASSIFIERS)] \
 		$(call OF,$(OWN_table3)) $(FROM) $(BASE) && exit $$failed
 
 inflation: $(STAMP) ## what a leaking split pretends: random against grouped, originals alone
-	$(RUN)/train_classifier.py $(SWEEP) experiment=inflation $(RUNS) dataset=$(DATA) scale=$(SCALE) $(ARGS) || failed=1; \
+	$(RUN)/train_classifier.py $(SWEEP) experiment=inflation $(GRID) $(RUNS) $(LEAKING) || failed=1; \
 	$(RUN)/report.py study=inflation $(call TO,inflation) 'where={dataset: $(DATA), scale: $(SCALE)$(AGAIN)}' \
-		dataset=$(DATA) scale=$(SCALE) $(ARGS) && exit $$failed
+		$(FROM) $(LEAKING) && exit $$failed
 
 controls: bank ## originals, bank and their controls, then the report
 	for part in $(subst $(comma), ,$(PARTS)); do \
@@ -181,7 +187,7 @@ choose-lr: $(STAMP) ## choose learning rates on development replicates, by valid
 plan: $(STAMP) ## cells, cost and state of a study (STUDY=controls)
 	$(RUN)/plan.py study=$(STUDY) $(if $(filter PARTS,$(GIVEN)),'parts=[$(subst $() $(),$(comma),$(PARTS))]') $(if $(filter-out choose_lr,$(STUDY)),sweep.replicate=[$(REPLICATES)]) $(if $(REPEATS),sweep.repeat=[$(REPEATS)]) \
 		$(if $(SAID),sweep.classifier=[$(CLASSIFIERS)]) $(if $(MIXES),sweep.mix=[$(MIXES)]) \
-		$(if $(filter low_data,$(STUDY)),real_per_class=$(K)) $(if $(SOURCE),'source=[$(SOURCE)]') $(BASE)
+		$(if $(filter low_data,$(STUDY)),real_per_class=$(K)) $(if $(SOURCE),'source=[$(SOURCE)]') $(if $(filter inflation,$(STUDY)),$(LEAKING),$(BASE))
 
 report: $(STAMP) ## tables and figures from the records there are; STUDY, METRIC, OUTPUT as for the studies
 	$(RUN)/report.py $(if $(filter STUDY,$(GIVEN)),study=$(STUDY) $(if $(OUTPUT),,'output=$${artifacts}/report/$(STUDY)')) $(if $(OUTPUT),'output=$(OUTPUT)') \
@@ -208,7 +214,7 @@ test-cluster: $(STAMP) ## a study on a real SLURM of one node (root, slurm-wlm a
 
 .PHONY: bench floor
 bench: $(STAMP) ## ours against what one would write instead, in ratios; on a machine that does nothing else
-	$(RUN)/benchmark.py output=experiments/results/bench $(ARGS)
+	$(RUN)/benchmark.py 'output=$(if $(OUTPUT),$(OUTPUT),experiments/results/bench)' $(ARGS)
 
 floor: $(STAMP) ## FLOPs, bytes, least hours of each stage (SCALE=paper ARGS='device.tflops=989 device.gbs=4800')
 	$(RUN)/floor.py scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)

@@ -27,6 +27,12 @@ def main(cfg: DictConfig) -> None:
     config = plain(cfg)
     trials, output = config["trials"], Path(config["output"])
     threads = trials["threads"] or os.cpu_count() or 1
+    images, sizes = None, trials["sizes"]
+    if sizes != []:
+        images = load_dataset(config["dataset"], Path(config["artifacts"]) / "cache", whole=True)
+        count = len(images.names)
+        sizes = sizes or [count // 4, count // 2, count]
+        require(max(sizes) <= count, f"trials.sizes={sizes}: dataset={images.name} has {count} images")
     (output / "figures").mkdir(parents=True, exist_ok=True)
     parts: list[str] = []
 
@@ -44,14 +50,8 @@ def main(cfg: DictConfig) -> None:
             rows.append(recall_trial(name, cut, change, threads))
             log.info("%s: %s", name, rows[-1])
         written("recall", "Rendered plates, whose overlaps are known", rows)
-    if trials["sizes"]:
-        images = load_dataset(config["dataset"], Path(config["artifacts"]) / "cache", whole=True)
-        largest = max(trials["sizes"])
-        require(
-            largest <= len(images.names),
-            f"trials.sizes={trials['sizes']}: dataset={images.name} has {len(images.names)} images",
-        )
-        rows = growth_trials(images, trials["sizes"], trials["bundle"], threads)
+    if images is not None:
+        rows = growth_trials(images, sizes, trials["bundle"], threads)
         growth_figure(rows, output / "figures" / "growth")
         written("growth", f"Time by number of images, {images.name}, {threads} threads", rows)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

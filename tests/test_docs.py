@@ -134,6 +134,8 @@ def test_make_knows_its_variables() -> None:
         ("controls MIXES=common", "MIXES=common: no common in conf/mix; there are bank1000 "),
         ("controls PARTS='controls control'", "PARTS=controls control: no control in conf/experiment; there are "),
         ("controls REPLICATES='0 1'", "REPLICATES=0 1: several values are separated by commas alone, no spaces"),
+        ("inflation MIXES=org20", "MIXES=org20: inflation is of the originals alone"),
+        ("table2 CLASSIFIERS=vgg16", "CLASSIFIERS=vgg16: table2 is of mobilenet_v2"),
         ("report STUDY=controls K=10", "K=10: STUDY=controls is of all real images"),
     ],
 )
@@ -154,6 +156,18 @@ def test_make_takes_further_overrides_behind_names_and_other_folders_of_configs(
         for parts in ("controls,controls_augmented", "'controls controls_augmented'")
     )
     assert one == two
+
+
+def test_make_leaves_no_variable_out() -> None:
+    assert "mix=org100,org20" in " ".join(expanded("make table2 MIXES=org100,org20"))
+    assert "mix=org0" in " ".join(expanded("make table3 MIXES=org0"))
+    train, report = expanded("make inflation CLASSIFIERS=resnet18 SOURCE=experiments/results/inflation")
+    assert "classifier=resnet18" in train
+    assert "source=[experiments/results/inflation," in report
+    # split is what it sweeps
+    assert "split=" not in " ".join(expanded("make plan STUDY=inflation"))
+    for target in ("generators", "ablation", "bench"):
+        assert "output=kept" in expanded(f"make {target} OUTPUT=kept")[-1]
 
 
 def test_make_report_is_of_what_there_is_or_of_what_was_given() -> None:

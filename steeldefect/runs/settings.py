@@ -242,7 +242,9 @@ def _seeded(settings: dict[str, Any]) -> dict[str, Any]:
     """Under grouped_cv a replicate is one fold of one partition (protocol, "Replicates")."""
     split = settings["split"]
     if split["name"] == "grouped_cv":
-        partition, fold = divmod(settings["split_seed"], split["folds"])
+        seed, folds = settings["split_seed"], split["folds"]
+        require(split["fold"] is None, f"split.fold={split['fold']}: is split_seed mod {folds} (a replicate's number); give that")
+        partition, fold = divmod(seed, folds)
         settings["split"] = {**split, "fold": fold}
         settings["partition_seed"] = partition
     else:
