@@ -251,11 +251,12 @@ def test_report_and_status_read_what_the_sweep_left(finished: Path) -> None:
 
 def test_the_audit_on_trial_leaves_tables_and_their_command(tmp_path: Path) -> None:
     output = tmp_path / "trials"
-    small = ["trials.plates=2", "trials.crops=2", "trials.size=64", "trials.sizes=[24,72]", f"output={output}"]
+    small = ["trials.plates=2", "trials.crops=2", "trials.size=64", f"output={output}"]
     done = verb("validate_audit", tmp_path / "artifacts", *small)
     assert done.returncode == 0, done.stderr
     text = (output / "README.md").read_text()
     assert "| periodic | 24 |" in text and "python experiments/validate_audit.py" in text
-    assert len((output / "growth.csv").read_text().splitlines()) == 5
-    refused = verb("validate_audit", tmp_path / "artifacts", *small[:-2], "trials.sizes=[500]", f"output={output}")
+    # a quarter, half and all of 72 images, in two ways
+    assert len((output / "growth.csv").read_text().splitlines()) == 7
+    refused = verb("validate_audit", tmp_path / "artifacts", *small, "trials.sizes=[500]")
     assert refused.returncode == 2 and "trials.sizes=[500]" in refused.stdout
