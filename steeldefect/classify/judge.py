@@ -38,7 +38,9 @@ def train_judge(context: Context, identity: Mapping[str, Any], images: np.ndarra
             title = f"judge {identity['role']}, trained on {'real' if identity['synthetic'] is None else 'synthetic'}"
             seed, limits = derived_seed("judge", identity["role"], settings["train_seed"]), {"max_epochs": -1}
             limits["max_steps"] = identity["updates"]
-            fit(module, data, settings, work.folder, identity["precision"], seed, title, [], limits)
+            work.seconds_before = fit(
+                module, data, settings, work.folder, identity["precision"], seed, title, [], limits
+            )
             save_weights(module.network.state_dict(), work.folder / "weights.pt")
             accuracy = train_accuracy(module, data, identity["precision"])
             work.summary |= {"train_accuracy": accuracy, "trained": accuracy >= TRAINED, "images": len(labels)}

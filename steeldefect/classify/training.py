@@ -49,11 +49,11 @@ def train_cell(context: Context) -> str:
                 folder = store.need("initials", initial_id, context.command("train_classifier"))
                 module.network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
             data = phase_data(context, added, "retrain")
-            seconds = _fit(context, module, data, work.folder, "retrain", loggers, best)
+            seconds = _fit(context, module, data, work, "retrain", loggers, best)
             selected = best.restore(module) if best else None
             outcome = _outcome(context, module, data, selected)
             record = cell_record(context, identifier, initial_id, outcome)
-            record["cost"] = _cost(context, initial_id, module, data.batch_size, seconds)
+            record["cost"] = _cost(context, initial_id, module, min(data.batch_size, len(data.labels)), seconds)
             for logger in loggers:
                 if isinstance(logger, WandbLogger) and outcome.test is not None:
                     _log_results(logger, record)
@@ -113,7 +113,7 @@ def _initial(context: Context, added: Part | None) -> str | None:
     with context.store.write("initials", identity, wait=True) as work:
         if work is not None:
             module = _new_module(context)
-            seconds = _fit(context, module, phase_data(context, added, "initial"), work.folder, "initial", [])
+            seconds = _fit(context, module, phase_data(context, added, "initial"), work, "initial", [])
             save_weights(module.network.state_dict(), work.folder / "weights.pt")
             work.summary |= {"seconds": seconds, "updates": context.updates("initial")}
             work.scratch += SCRATCH
@@ -130,17 +130,18 @@ def _fit(
     context: Context,
     module: ClassifierModule,
     data: MixDataModule,
-    folder: Path,
+    work: Work,
     phase: str,
     loggers: list[Any],
     best: BestEpoch | None = None,
 ) -> float:
+    """Seconds of the training, those of earlier tries with them."""
     settings, started = context.settings, time.monotonic()
-    fit(
+    work.seconds_before = fit(
         module,
         data,
         settings,
-        folder,
+        work.folder,
         context.precision("classifier"),
         derived_seed("classifier", phase, cell_seed(settings)),
         f"{title(context)} {phase}",
@@ -148,7 +149,7 @@ def _fit(
         {"max_steps": context.updates(phase), "max_epochs": -1},
         [best] if best else None,
     )
-    return time.monotonic() - started
+    return work.seconds_before + time.monotonic() - started
 
 
 def _outcome(

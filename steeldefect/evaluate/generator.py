@@ -11,6 +11,7 @@ from steeldefect.classify.judge import load_judge, train_judge
 from steeldefect.data.bank import pick, read_bank
 from steeldefect.data.copies import Nearest, nearest, pair_sheet, scene_weights, threshold
 from steeldefect.data.resize import resize
+from steeldefect.evaluate.synthesis import as_drawn
 from steeldefect.gan.features import features_of
 from steeldefect.gan.quality import Figures, Pool, diversity_shares, figures, over_classes, real_pool
 from steeldefect.runs.context import Context
@@ -90,7 +91,9 @@ def _measured(context: Context, bank: Part) -> tuple[Figures, list[int]]:
     wanted = np.minimum(most, np.bincount(bank[1], minlength=classes)).tolist()
     chosen = pick(bank[1], wanted, context.images.classes)
     images = np.asarray(bank[0][chosen])
-    synthetic = Pool(images, bank[1][chosen], features_of(images, quality["feature_size"], device))
+    features = features_of(images, quality["feature_size"], device)
+    drawn = as_drawn(context, context.store.folder("banks", digest(context.bank_identity)), chosen)
+    synthetic = Pool(images, bank[1][chosen], features, drawn=drawn)
     found = figures(reference, real, synthetic, classes, quality["draws"], quality["neighbours"])
     return found, [min(pool.largest_set(c) for pool in (reference, real, synthetic)) for c in range(classes)]
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from steeldefect.classify.judge import load_judge, train_judge
-from steeldefect.data.bank import diversity, labels_in_turn, write_bank
+from steeldefect.data.bank import DIVERSITY_IMAGES, diversity, labels_in_turn, write_bank
 from steeldefect.data.generated import at_size, in_turns
 from steeldefect.data.resize import resize
 from steeldefect.gan.filtering import Plausibility, candidates, logits, most_plausible
@@ -40,12 +40,13 @@ def synthesize(context: Context) -> str:
             write_bank(work.folder, chunks, context.generated.labels[order], classes, size)
         work.summary |= {"images": identity["count"], "classes": list(classes)}
         shares = _diversity(context, work.folder)
-        collapsed = [name for name, share in shares.items() if share < context.settings["quality"]["collapsed_below"]]
+        bar = context.settings["quality"]["collapsed_below"]
+        collapsed = [name for name, share in shares.items() if share is not None and share < bar]
         work.summary |= {"diversity": shares, "collapsed": collapsed}
         if collapsed:
             log.warning(
                 "the generator has collapsed: spread within a class, as a share of the real images', under %.0f %% in %s",
-                100 * context.settings["quality"]["collapsed_below"],
+                100 * bar,
                 ", ".join(f"{name} {shares[name]:.0%}" for name in collapsed),
             )
     return digest(identity)
@@ -55,11 +56,7 @@ def _draw(context: Context, folder: Path, work: Work) -> None:
     """Into `work`, from the generator in `folder`."""
     identity, classes, gan = context.bank_identity, context.images.classes, context.settings["gan"]
     count, seed, through = identity["count"], identity["seed"], identity.get("seen_through", [])
-    keep_freed_memory()
-    if _device(context).type == "cuda":
-        # the same bytes whatever ran before in this process
-        numerics(context.settings["trainer"])
-    generator = load_generator(folder, gan, len(classes)).to(_device(context))
+    generator = _generator(context, folder)
     if "filter" not in identity:
         chunks, places = draw(generator, gan, len(classes), seed, 0, count, through), None
     else:
@@ -72,6 +69,29 @@ def _draw(context: Context, folder: Path, work: Work) -> None:
         chunks = draw_numbers(generator, gan, len(classes), seed, kept[places], through)
         work.summary["drawn"] = drawn
     write_bank(work.folder, chunks, labels_in_turn(count, len(classes)), classes, gan["image_size"], places)
+
+
+def _generator(context: Context, folder: Path) -> torch.nn.Module:
+    keep_freed_memory()
+    if _device(context).type == "cuda":
+        # the same bytes whatever ran before in this process
+        numerics(context.settings["trainer"])
+    return load_generator(folder, context.settings["gan"], len(context.images.classes)).to(_device(context))
+
+
+def as_drawn(context: Context, bank: Path, chosen: np.ndarray) -> np.ndarray | None:
+    """Images `chosen` (indices) of a bank before flips and shifts, uint8 `(n, S, S)`; None where it has none of these."""
+    identity, classes = context.bank_identity, len(context.images.classes)
+    if "seen_through" not in identity:
+        return None
+    numbers = np.load(bank / "latents.npy")[chosen] if "filter" in identity else chosen
+    order = np.argsort(numbers)
+    generator = _generator(context, context.store.need("gans", context.gan_id, context.command("train_gan")))
+    parts = draw_numbers(generator, context.settings["gan"], classes, identity["seed"], numbers[order])
+    drawn = np.concatenate(list(parts))
+    images = np.empty_like(drawn)
+    images[order] = drawn
+    return images
 
 
 def _device(context: Context) -> torch.device:
@@ -95,11 +115,17 @@ def _plausibility(context: Context, folder: Path) -> Plausibility:
     return log_probability
 
 
-def _diversity(context: Context, folder: Path) -> dict[str, float]:
-    """Spread within each class as a share of that of the real training images at the same size."""
+def _diversity(context: Context, folder: Path) -> dict[str, float | None]:
+    """Spread within each class, as drawn, as a share of that of the real training images at the same size.
+
+    None where these have none, such as one image a class.
+    """
     classes, real = context.images.classes, context.real
     images, labels = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
+    looked_at = np.arange(min(len(labels), DIVERSITY_IMAGES * len(classes)))
+    if (drawn := as_drawn(context, folder, looked_at)) is not None:
+        images, labels = drawn, labels[looked_at]
     shown = resize(context.images.images[real], images.shape[-1]).numpy()
     of_real = diversity(shown, context.images.labels[real], len(classes))
-    shares = np.divide(diversity(images, labels, len(classes)), np.maximum(of_real, 1e-9)).round(4).tolist()
-    return dict(zip(classes, shares, strict=True))
+    pairs = zip(diversity(images, labels, len(classes)), of_real, strict=True)
+    return {name: round(own / of, 4) if of else None for name, (own, of) in zip(classes, pairs, strict=True)}

@@ -95,7 +95,8 @@ def _step(
     loss: str,
     precision: str,
 ) -> None:
-    with torch.autocast(real.device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
+    kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    with torch.autocast(real.device.type, dtype=kinds.get(precision), enabled=precision in kinds):
         of_d, _ = LOSSES[loss]
         value = of_d(*judge(network, real, fake, labels)[:2])
     optimizer.zero_grad()

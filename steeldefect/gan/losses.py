@@ -35,14 +35,18 @@ def hinge_generator(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def called_fake(logits: Tensor) -> Tensor:
-    """-E[log(1 - D)], the part of `discriminator_loss` that is taken of fakes."""
-    return F.softplus(logits).mean()
+def called_fake(logits: Tensor, weights: Tensor | None = None) -> Tensor:
+    """-E[w log(1 - D)], the part of `discriminator_loss` that is taken of fakes; weights w of the images `(N,)`, else 1."""
+    return _weighted_mean(F.softplus(logits), weights)
 
 
-def hinge_called_fake(logits: Tensor) -> Tensor:
-    """E[max(0, 1 + D)], the same of `hinge_discriminator`."""
-    return F.relu(1 + logits).mean()
+def hinge_called_fake(logits: Tensor, weights: Tensor | None = None) -> Tensor:
+    """E[w max(0, 1 + D)], the same of `hinge_discriminator`."""
+    return _weighted_mean(F.relu(1 + logits), weights)
+
+
+def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    return values.mean() if weights is None else (weights * values.view(len(weights), -1).mean(1)).mean()
 
 
 # by gan.loss: of D on what else it is to call fake

@@ -1,9 +1,11 @@
 """Adversarial training as a LightningModule with manual optimization (paper: section 2.1, eqs. 1-3)."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from steeldefect.gan.networks import PerClass, build_discriminator, build_genera
 from steeldefect.gan.sampling import settled
 from steeldefect.runs import ranks
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.identities import uneven
 
 CURVES = ("loss_d", "loss_g", "accuracy_real", "accuracy_fake")
 
@@ -28,6 +31,7 @@ class AdversarialModule(LightningModule):
     sums: Tensor
     first_bad: Tensor
     step: Tensor
+    mismatch_weights: Tensor | None
 
     def __init__(self, gan: dict[str, Any], classes: int, counts: Sequence[int] | None = None) -> None:
         """counts: real images of each class, where they are not equally many."""
@@ -46,6 +50,8 @@ class AdversarialModule(LightningModule):
         # a network of one class knows no other label
         conditional = gan["conditioning"] == "conditional" and classes > 1
         self.mismatch = gan["discriminator"].get("mismatch", 0) if conditional else 0
+        weights = mismatch_weights(self.counts) if self.mismatch and uneven(self.counts) else None
+        self.register_buffer("mismatch_weights", weights, persistent=False)
         self.batch_classes: list[int] = []
         self.register_buffer("sums", torch.zeros(len(CURVES)), persistent=False)
         self.register_buffer("first_bad", torch.full((), -1, dtype=torch.int64), persistent=False)
@@ -81,10 +87,16 @@ class AdversarialModule(LightningModule):
         wrong = self._wrong(labels)
         real_logits, fake_logits, wrong_logits = judge(discriminator, real, fake.detach(), labels, self.policies, wrong)
         loss_d = self.discriminator_loss(real_logits, fake_logits)
-        objective = loss_d if wrong is None else loss_d + self.mismatch * self.called_fake(wrong_logits)
+        objective = loss_d
+        if wrong is not None:
+            weights = None if self.mismatch_weights is None else self.mismatch_weights[wrong]
+            objective = loss_d + self.mismatch * self.called_fake(wrong_logits, weights)
         objective = weight * self._penalised(objective, discriminator, real, labels)
         optimizer_d.zero_grad()
-        self.manual_backward(objective)
+        # R1 is differentiated twice, and autocast would round the second pass
+        penalised = self.gan["discriminator"]["r1_gamma"] > 0
+        with torch.autocast(real.device.type, enabled=False) if penalised else nullcontext():
+            self.manual_backward(objective)
         optimizer_d.step()
 
         # G: the same fakes, judged by the new D, whose own gradients are not needed
@@ -179,6 +191,16 @@ class AdversarialModule(LightningModule):
         if "sums" in checkpoint:  # of an epoch that was stopped half way
             self.sums.copy_(checkpoint["sums"])
             self.first_bad.copy_(checkpoint["first_bad"])
+
+
+def mismatch_weights(counts: Sequence[int]) -> Tensor:
+    """`(C,)` float32: the weight of an image under the wrong label b, p_b (C - 1) / (1 - p_b), p the classes' shares.
+
+    Wrong labels are drawn alike, so that a rare one would be called fake far more often than it is real. Weighted, each
+    is as often as it is real, over images of the other classes in their shares. 1 where classes are of one size.
+    """
+    shares = np.asarray(counts) / sum(counts)
+    return torch.from_numpy(shares * (len(shares) - 1) / (1 - shares)).float()
 
 
 def judge(

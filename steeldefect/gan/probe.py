@@ -23,7 +23,7 @@ from steeldefect.runs.training import save_weights
 
 log = logging.getLogger(__name__)
 LAST_GOOD = "last_good.pt"
-COLUMNS = ("epoch", "class", "kid", "kid_floor", "diversity", "diversity_real")
+COLUMNS = ("epoch", "class", "kid", "kid_floor", "diversity", "diversity_drawn", "diversity_real")
 KEPT = ("rows", "best", "best_discriminator", "best_row")  # in a checkpoint
 CHUNK = 64
 
@@ -40,10 +40,10 @@ def drawn_pool(
     labels = torch.arange(classes).repeat(a_class)
     z = latents(derived_seed("gan", "probe"), range(len(labels)), latent_size(gan))
     parts = [sample(generator, *part).numpy() for part in zip(z.split(CHUNK), labels.split(CHUNK), strict=True)]
-    images = np.concatenate(parts)
-    if through:
-        images = placed(images, through, derived_seed("gan", "probe"), 0)
-    return Pool(images, labels.numpy(), features_of(images, size, next(generator.parameters()).device))
+    drawn = np.concatenate(parts)
+    images = placed(drawn, through, derived_seed("gan", "probe"), 0) if through else drawn
+    features = features_of(images, size, next(generator.parameters()).device)
+    return Pool(images, labels.numpy(), features, drawn=drawn)
 
 
 class QualityProbe(Callback):

@@ -22,7 +22,7 @@ from steeldefect.runs.context import Context
 from steeldefect.runs.identity import derived_seed
 
 FEWEST = 2  # images in a set: below it no KID can be estimated
-CHEAP = ("kid", "kid_floor", "diversity", "diversity_real")
+CHEAP = ("kid", "kid_floor", "diversity", "diversity_drawn", "diversity_real")
 METRICS = (*CHEAP, "density", "density_real", "coverage", "coverage_real", "spectrum", "spectrum_real")
 # metric name -> a figure a class, None where the class has too few images
 Figures = dict[str, list[float | None]]
@@ -33,12 +33,14 @@ class Pool:
     """Images to draw sets from: uint8 `(N, S, S)`, labels int64 `(N,)`, features float64 `(N, d)`.
 
     scenes int64 `(N,)`: of each scene one image comes into a set; None: every image is one of its own.
+    drawn: synthetic images as the generator gave them, before flips and shifts (`bank.as_seen`); None: as `images`.
     """
 
     images: np.ndarray
     labels: np.ndarray
     features: Tensor
     scenes: np.ndarray | None = None
+    drawn: np.ndarray | None = None
 
     def one_a_scene(self, label: int, rng: np.random.Generator) -> np.ndarray:
         """Indices of the class in random order, of every scene one."""
@@ -107,8 +109,11 @@ def over_classes(values: Sequence[float | None]) -> float | None:
 
 
 def diversity_shares(found: Mapping[str, Sequence[float | None]]) -> list[float | None]:
-    """A class's spread of gray levels as a share of that of real images (`figures`)."""
-    pairs = zip(found["diversity"], found["diversity_real"], strict=True)
+    """A class's spread of gray levels as a share of that of real images (`figures`).
+
+    Of images as they are drawn: flips and shifts give even one image over and over a spread.
+    """
+    pairs = zip(found["diversity_drawn"], found["diversity_real"], strict=True)
     return [None if one is None or other is None else one / max(other, 1e-9) for one, other in pairs]
 
 
@@ -119,7 +124,9 @@ def _of_class(
     for expected, seen, made in _sets((reference, real, synthetic), label, draws):
         target, theirs, ours = reference.features[expected], real.features[seen], synthetic.features[made]
         row = {"kid": kid(target, ours), "kid_floor": kid(target, theirs)}
-        row |= {"diversity": _spread(synthetic.images[made]), "diversity_real": _spread(reference.images[expected])}
+        drawn = synthetic.images if synthetic.drawn is None else synthetic.drawn
+        row |= {"diversity": _spread(synthetic.images[made]), "diversity_drawn": _spread(drawn[made])}
+        row["diversity_real"] = _spread(reference.images[expected])
         if whole:
             row["density"], row["coverage"] = density_coverage(target, ours, neighbours)
             row["density_real"], row["coverage_real"] = density_coverage(target, theirs, neighbours)

@@ -23,7 +23,7 @@ from steeldefect.gan.sampling import latents, sample
 from steeldefect.runs.context import Context
 from steeldefect.runs.device import torch_device
 from steeldefect.runs.errors import require
-from steeldefect.runs.identities import seen_through
+from steeldefect.runs.identities import average_decay, seen_through
 from steeldefect.runs.identity import derived_seed
 from steeldefect.runs.loggers import wandb_run
 from steeldefect.runs.store import Work
@@ -72,7 +72,8 @@ def train_gan(context: Context) -> str:
         with wandb_run(settings, "gan", identifier, name, [gan["name"], settings["split"]["name"]]) as loggers:
             images, labels = context.images.images[context.real], context.images.labels[context.real]
             seed_everything(derived_seed("gan", "init", settings["gan_seed"]))
-            module = AdversarialModule(gan, len(context.images.classes), context.real_counts)
+            averaged = {**gan, "ema_decay": average_decay(gan["ema_decay"], context.gan_updates)}
+            module = AdversarialModule(averaged, len(context.images.classes), context.real_counts)
             per_class = gan["conditioning"] == "per_class"
             data = MixDataModule(
                 (images, labels),
@@ -82,7 +83,7 @@ def train_gan(context: Context) -> str:
                 derived_seed("gan", "order", settings["gan_seed"]),
                 one_class_batches=per_class,
             )
-            fit(
+            work.seconds_before = fit(
                 module,
                 data,
                 settings,

@@ -37,6 +37,7 @@ METRICS = {
     "gan_test_real": ("both, real %", True),
     "copies_share": ("copies %", True),
     "diversity": ("diversity", False),
+    "diversity_drawn": ("diversity, as drawn", False),
     "diversity_real": ("diversity, real", False),
     "spectrum": ("checkerboard", False),
     "spectrum_real": ("checkerboard, real", False),
@@ -50,7 +51,8 @@ GAN-test: balanced accuracy on synthetic images of a classifier trained on real 
 tested on held-out real ones; *both, real*: trained on real, tested on held-out real. Copies: above the 99 % quantile of
 held-out real images' largest shift correlation with a training image. Checkerboard: power at the frequencies of a
 stride over the median around each, the largest of the strides. Diversity: mean standard deviation of a pixel's gray
-level within a class, gray levels. Both last beside held-out real images. A bank drawn as its discriminator saw
+level within a class, gray levels; *as drawn*: before flips and shifts, which give even one image over and over a spread.
+Both last beside held-out real images. A bank drawn as its discriminator saw
 images (as_seen: flips and shifts) brings an augmentation that no real image here has.
 """
 

@@ -109,7 +109,9 @@ class Context:
     def gan_identity(self) -> dict[str, Any]:
         if self.generated is not None:
             return identities.folder_identity(self.settings, self.generated.content, self.split_id)
-        return identities.gan_identity(self.settings, self.split_id, self.precision("gan"), self.real_counts)
+        return identities.gan_identity(
+            self.settings, self.split_id, self.precision("gan"), self.real_counts, self.gan_updates
+        )
 
     @cached_property
     def gan_id(self) -> str:
@@ -206,7 +208,11 @@ class Context:
     @cached_property
     def overlapping_share(self) -> float | None:
         """Share of the test images that show the surface of a training image; None where scenes are unknown."""
-        return None if self.table is None else overlapping_share(self.table, self.split.train, self.split.test)
+        return None if self.table is None else overlapping_share(self.table, self._trained_on, self.split.test)
+
+    @property
+    def _trained_on(self) -> np.ndarray:
+        return np.union1d(self.real, self.extra)
 
     @cached_property
     def real_scenes(self) -> dict[str, int] | None:
@@ -217,7 +223,7 @@ class Context:
     @cached_property
     def overlapping(self) -> np.ndarray | None:
         """Which test images show the surface of a training image, bool `(n,)`; None where scenes are unknown."""
-        return None if self.table is None else overlapping(self.table, self.split.train, self.split.test)
+        return None if self.table is None else overlapping(self.table, self._trained_on, self.split.test)
 
     def command(self, verb: str) -> str:
         """The command that makes what a stage of this context lacks: this one's overrides, another verb."""

@@ -20,6 +20,8 @@ MEASURED = (
     *("draws", "neighbours", "feature_size", "copies_images", "copies_min_overlap", "copies_transforms"),
     *("gan_train_images", "on_test"),
 )
+# share of the weights that a training began with, which their average may keep at its end
+FIRST_WEIGHTS = 0.05
 # Keys that came later, with the value under which everything is as it was before them: left out at that value, so that
 # the ids of what was made before still hold. A value here is never changed.
 NEUTRAL: dict[str, dict[str, Any]] = {
@@ -63,8 +65,10 @@ def split_identity(
     }
 
 
-def gan_identity(settings: Mapping[str, Any], split_id: str, precision: str, real: Sequence[int]) -> dict[str, Any]:
-    """`real`: training images a class."""
+def gan_identity(
+    settings: Mapping[str, Any], split_id: str, precision: str, real: Sequence[int], updates: int
+) -> dict[str, Any]:
+    """`real`: training images a class; `updates`: of all the generators."""
     gan = settings["gan"]
     identity = {
         "stage": "gan",
@@ -75,6 +79,7 @@ def gan_identity(settings: Mapping[str, Any], split_id: str, precision: str, rea
         "seed": settings["gan_seed"],
         "precision": precision,
         **_last_batch(real if gan["conditioning"] == "per_class" else [sum(real)], gan["batch_size"]),
+        **_of_late(gan, precision, real, updates),
     }
     if settings["quality"]["snapshot"] != "last":
         chosen = {key: settings["quality"][key] for key in SNAPSHOT}
@@ -82,6 +87,29 @@ def gan_identity(settings: Mapping[str, Any], split_id: str, precision: str, rea
         if through := seen_through(settings):
             identity["quality"]["seen_through"] = through
     return identity
+
+
+def _of_late(gan: Mapping[str, Any], precision: str, real: Sequence[int], updates: int) -> dict[str, Any]:
+    """What came later and changes some generators alone, named in these; the others keep their ids."""
+    discriminator = gan["discriminator"]
+    named: dict[str, Any] = {}
+    if (decay := average_decay(gan["ema_decay"], updates)) != gan["ema_decay"]:
+        named["average_decay"] = decay
+    if discriminator.get("mismatch", 0) and gan["conditioning"] == "conditional" and uneven(real):
+        named["mismatch"] = "by_class_size"
+    if discriminator.get("r1_gamma", 0) and precision != "32-true":
+        named["r1"] = "float32"
+    return named
+
+
+def average_decay(decay: float, updates: int) -> float:
+    """`ema_decay`, lowered where the weights that a training of so many updates began with would keep over a twentieth."""
+    return decay if decay**updates <= FIRST_WEIGHTS else round(FIRST_WEIGHTS ** (1 / updates), 6)
+
+
+def uneven(counts: Sequence[int]) -> bool:
+    """Whether classes are of so different sizes that the discriminator's wrong labels are weighted by them."""
+    return max(counts) > 1.5 * min(counts)
 
 
 def seen_through(settings: Mapping[str, Any]) -> list[str]:

@@ -243,7 +243,10 @@ def _seeded(settings: dict[str, Any]) -> dict[str, Any]:
     split = settings["split"]
     if split["name"] == "grouped_cv":
         seed, folds = settings["split_seed"], split["folds"]
-        require(split["fold"] is None, f"split.fold={split['fold']}: is split_seed mod {folds} (a replicate's number); give that")
+        require(
+            split["fold"] is None,
+            f"split.fold={split['fold']}: is split_seed mod {folds} (a replicate's number); give that",
+        )
         partition, fold = divmod(seed, folds)
         settings["split"] = {**split, "fold": fold}
         settings["partition_seed"] = partition

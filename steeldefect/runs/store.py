@@ -34,6 +34,8 @@ class Work:
     summary: dict[str, Any] = field(default_factory=dict)
     # names in the folder that must not become part of the artifact (checkpoints, logs of the try)
     scratch: list[str] = field(default_factory=list)
+    # that earlier tries spent on what this one went on from
+    seconds_before: float = 0.0
 
 
 class Store:
@@ -184,7 +186,7 @@ def _seal(work: Work, manifest: dict[str, Any], seconds: float) -> None:
             files[name.as_posix()] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
     made = {
         "utc": _now(),
-        "seconds": round(seconds, 3),
+        "seconds": round(work.seconds_before + seconds, 3),
         "commit": git_commit(),
         "command": command_line(),
         "versions": versions(),

@@ -45,7 +45,8 @@ class LastState(Checkpoint):
         self.path = folder / LAST
         self.seconds = seconds
         self.safe_point = safe_point
-        self.saved = time.monotonic()
+        self.begun = self.saved = time.monotonic()
+        self.seconds_before = 0.0
         self.random_states: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -92,6 +93,7 @@ class LastState(Checkpoint):
         numpy_state: Any = np.random.get_state()
         kind, keys, position, has_gauss, cached = numpy_state
         state: dict[str, Any] = {
+            "seconds": self.seconds_before + time.monotonic() - self.begun,
             "torch": torch.get_rng_state(),
             # tensors and plain values only: checkpoints are loaded with weights_only=True
             "numpy": [str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
@@ -104,6 +106,7 @@ class LastState(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.random_states = state_dict
+        self.seconds_before = state_dict.get("seconds", 0.0)
 
     def _restore_random_states(self) -> None:
         if self.random_states is None:
@@ -156,8 +159,11 @@ def fit(
     loggers: list[Logger],
     limits: Mapping[str, int],
     callbacks: list[Callback] | None = None,
-) -> Trainer:
-    """Train to the end of `limits` (`max_epochs` or `max_steps`), going on from `folder/last.ckpt` where there is one."""
+) -> float:
+    """Train to the end of `limits` (`max_epochs` or `max_steps`), going on from `folder/last.ckpt` where there is one.
+
+    Returns the seconds that earlier processes spent up to that checkpoint.
+    """
     quiet()
     options = settings["trainer"]
     torch.set_num_threads(options["threads"] or max(available_threads(None) // ranks.here().local_size, 1))
@@ -166,6 +172,7 @@ def fit(
         keep_freed_memory()
     seed_everything(seed)
     safe_point = SafePoint()
+    state = LastState(folder, options["checkpoint_seconds"], safe_point)
     trainer = Trainer(
         accelerator=accelerator_kind(options["accelerator"]),
         precision=precision,  # type: ignore[arg-type]
@@ -173,7 +180,7 @@ def fit(
         # cuDNN tries its kernels on the one shape that a training has, and may choose another in another run
         benchmark=not options["deterministic"],
         logger=[CSVLogger(folder, name="", version="log"), *loggers],
-        callbacks=[LastState(folder, options["checkpoint_seconds"], safe_point), Progress(title), *(callbacks or [])],
+        callbacks=[state, Progress(title), *(callbacks or [])],
         profiler=_profiler(options["profiler"], Path(settings["artifacts"]) / "logs", title),
         default_root_dir=folder,
         enable_progress_bar=False,
@@ -196,7 +203,7 @@ def fit(
         trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
     # Lightning leaves it on the host, where what comes now would take minutes
     module.to(torch_device(options["accelerator"]))
-    return trainer
+    return state.seconds_before
 
 
 def save_weights(weights: Mapping[str, Any], path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from steeldefect.runs.context import Context
 from steeldefect.runs.errors import MissingArtifact
 from steeldefect.runs.identity import digest
 from steeldefect.runs.prepare import prepare
-from steeldefect.runs.training import fit
+from steeldefect.runs.training import LastState, fit
 from tests.conftest import Compose
 
 
@@ -145,6 +146,17 @@ def test_a_random_split_tells_overlapping_test_images_from_clean_ones(tiny: Comp
     assert np.array_equal(kept.overlaps, answers.overlaps) and np.array_equal(kept.scene, answers.scene)
 
 
+def test_overlaps_are_with_what_was_trained_on(tiny: Compose) -> None:
+    asked = ("train_classifier", "split=random", "mix=org100")
+    whole, few = (prepare(tiny(*asked, *more)) for more in ([], ["real_per_class=1"]))
+    assert whole.overlapping is not None and few.overlapping is not None
+    plates = few.images.plates
+    assert plates is not None
+    assert few.overlapping.tolist() == [plates[i] in plates[few.real] for i in few.split.test]
+    assert 0 < few.overlapping.sum() < whole.overlapping.sum()
+    assert few.overlapping_share == few.overlapping.mean()
+
+
 def test_retrain_only_has_no_initial_phase(tiny: Compose) -> None:
     context = prepare(tiny("train_classifier", "classifier=small_cnn", "mix=org100", "phases=retrain_only"))
     record = record_of(context, train_cell(context))
@@ -192,6 +204,8 @@ def test_an_interrupted_cell_goes_on_to_the_same_record(tiny: Compose, tmp_path:
 
     def interrupted(self, outputs, batch, batch_idx) -> None:
         original(self, outputs, batch, batch_idx)
+        (state,) = [callback for callback in self.trainer.callbacks if isinstance(callback, LastState)]
+        state.begun = time.monotonic() - 60
         if self.trainer.max_steps == 12 and self.updates == 8:
             raise KeyboardInterrupt
 
@@ -203,6 +217,8 @@ def test_an_interrupted_cell_goes_on_to_the_same_record(tiny: Compose, tmp_path:
     assert list((tmp_path / "other" / "cells").glob(".*.partial/last.ckpt"))
     monkeypatch.setattr(ClassifierModule, "on_train_batch_end", original)
     found = record_of(again, train_cell(again))
+    # a minute of the process that was interrupted counts
+    assert found["cost"]["seconds"] > 60 and again.store.manifest("cells", found["id"])["made"]["seconds"] > 60
     for record in (expected, found):
         del record["cost"], record["environment"]
     assert found == expected

@@ -22,7 +22,9 @@ STUDY = ["-m", "mix=org100,org20,org0", "augment=none,classical", "phases.retrai
 def slurm(tmp_path: Path) -> Iterator[Slurm]:
     if not os.environ.get("STEELDEFECT_CLUSTER"):
         pytest.skip("takes minutes: set STEELDEFECT_CLUSTER=1 to run it")
-    pytest.importorskip("submitit", reason="hydra-submitit-launcher is not installed: pip install -c constraints.txt -e '.[slurm]'")
+    pytest.importorskip(
+        "submitit", reason="hydra-submitit-launcher is not installed: pip install -c constraints.txt -e '.[slurm]'"
+    )
     if missing():
         pytest.skip(missing())
     lab = tmp_path / "lab"

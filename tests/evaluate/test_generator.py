@@ -37,7 +37,7 @@ def test_a_generator_gets_every_figure_beside_its_real_value(tiny: Compose) -> N
     figures = record["figures"]
     named = {"kid", "kid_floor", "kid_between_classes", "density", "density_real", "coverage", "coverage_real"}
     named |= {"gan_test", "gan_test_real", "gan_train", "copies_share"}
-    assert set(figures) == named | {"diversity", "diversity_real", "spectrum", "spectrum_real"}
+    assert set(figures) == named | {"diversity", "diversity_drawn", "diversity_real", "spectrum", "spectrum_real"}
     assert all(len(values) == 6 for values in figures.values())
     for metric in ("coverage", "coverage_real", "gan_test", "gan_test_real", "gan_train", "copies_share"):
         assert all(value is None or 0 <= value <= 1 for value in figures[metric])

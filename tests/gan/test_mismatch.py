@@ -1,12 +1,18 @@
 """`discriminator.mismatch`: real images under a label that is not theirs are to be called fake."""
 
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from steeldefect.gan.losses import CALLED_FAKE, LOSSES
-from steeldefect.gan.module import AdversarialModule, judge
+from steeldefect.gan.module import AdversarialModule, judge, mismatch_weights
 from steeldefect.gan.networks import build_discriminator
+from steeldefect.gan.training import train_gan
+from steeldefect.runs.prepare import prepare
 from steeldefect.runs.settings import plain
 from tests.conftest import Compose
 
@@ -63,7 +69,44 @@ def test_d_learns_from_wrong_labels_what_a_class_looks_like(composed: Compose) -
     assert gap[1.0] > 2 and abs(gap[0.0]) < 0.2 * gap[1.0]
 
 
+def test_wrong_labels_weigh_as_much_as_a_label_has_images(composed: Compose) -> None:
+    """Nine images of a class to one of the other: alike, the rare label would be called fake 2.7 times as often as real."""
+    gan = plain(composed("train_gan", "gan=edcgan_plus", "gan.image_size=16"))["gan"]
+    assert AdversarialModule(gan, 3, [170, 168, 161]).mismatch_weights is None
+    for counts in ([90, 10], [96, 1, 1, 1, 1], [60, 30, 10]):
+        weights = AdversarialModule(gan, len(counts), counts).mismatch_weights
+        assert weights is not None
+        shares, n = torch.tensor(counts) / sum(counts), len(counts)
+        drawn = (1 - torch.eye(n)) / (n - 1)  # uniform over the others
+        torch.testing.assert_close((shares[:, None] * drawn * weights).sum(0), shares)
+    torch.testing.assert_close(mismatch_weights([5, 5, 5]), torch.ones(3))
+
+
+def test_weights_of_wrong_labels_enter_the_step(tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    original = AdversarialModule.__init__
+
+    def watched(self: AdversarialModule, gan: dict[str, Any], classes: int, counts: list[int] | None = None) -> None:
+        original(self, gan, classes, counts)
+        self.register_buffer("mismatch_weights", mismatch_weights([7, 1, 1, 1, 1, 1]), persistent=False)
+        loss = self.called_fake
+
+        def kept(logits: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+            seen.append(weights)
+            return loss(logits, weights)
+
+        self.called_fake = kept
+
+    monkeypatch.setattr(AdversarialModule, "__init__", watched)
+    train_gan(prepare(tiny("train_gan", "gan=edcgan_plus", "gan.updates=2")))
+    assert len(seen) == 2 and all(len(weights) and weights.unique().numel() > 1 for weights in seen)
+
+
 def test_what_is_called_fake_is_that_part_of_the_loss() -> None:
     logits, sure = torch.tensor([-2.0, 0.5, 3.0]), torch.full((3,), 1e4)
     for name, (of_d, _) in LOSSES.items():
         torch.testing.assert_close(CALLED_FAKE[name](logits), of_d(sure, logits))
+        torch.testing.assert_close(CALLED_FAKE[name](logits, torch.ones(3)), of_d(sure, logits))
+        # of several logits an image each weighs alike
+        two, weights = torch.stack([logits, logits + 1], 1), torch.tensor([0.0, 3.0, 0.0])
+        torch.testing.assert_close(CALLED_FAKE[name](two, weights), of_d(sure, two[1]))

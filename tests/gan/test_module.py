@@ -9,6 +9,7 @@ import torch
 from steeldefect.data.datamodule import MixDataModule
 from steeldefect.gan import module as module_file
 from steeldefect.gan.module import AdversarialModule
+from steeldefect.gan.training import train_gan
 from steeldefect.runs.prepare import prepare
 from steeldefect.runs.training import LAST
 from tests.conftest import Compose
@@ -112,6 +113,24 @@ def test_the_penalty_is_lazy_and_weighs_what_was_left_out(
     run(prepare(tiny("train_gan", *settings)), tmp_path / "run", 2)
     assert len(added) > 6
     assert added == pytest.approx([1.5 if i % 3 == 0 else 0 for i in range(len(added))], abs=1e-6)
+
+
+def test_r1_is_differentiated_twice_in_float32(tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enabled = []
+    original = AdversarialModule.manual_backward
+
+    def watched(self: AdversarialModule, loss: torch.Tensor, *rest: Any) -> None:
+        enabled.append(torch.is_autocast_enabled("cpu"))
+        original(self, loss, *rest)
+
+    monkeypatch.setattr(AdversarialModule, "manual_backward", watched)
+    for gamma, first in (("1", False), ("0", True)):
+        enabled.clear()
+        context = prepare(
+            tiny("train_gan", f"gan.discriminator.r1_gamma={gamma}", "gan.updates=1", "precision=bf16-mixed")
+        )
+        train_gan(context)
+        assert enabled == [first, True]  # D, then G
 
 
 def test_each_ingredient_changes_what_d_learns(tiny: Compose, tmp_path: Path) -> None:

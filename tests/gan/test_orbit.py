@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 
+from steeldefect.data.bank import diversity
 from steeldefect.evaluate.synthesis import synthesize
 from steeldefect.gan.orbit import placed, placing
 from steeldefect.gan.sampling import CHUNK
 from steeldefect.gan.training import train_gan
 from steeldefect.runs.prepare import prepare
+from steeldefect.runs.store import MANIFEST, read_json
 from tests.conftest import Compose
 
 RAMP = np.broadcast_to(np.arange(64, dtype=np.uint8)[None, :, None] + 2 * np.arange(64, dtype=np.uint8), (400, 64, 64))
@@ -62,3 +64,32 @@ def test_a_bank_holds_the_images_of_the_generator_as_they_are_placed(tiny: Compo
     ]
     assert np.array_equal(seen[: sum(map(len, parts))], np.concatenate(parts))
     assert not np.array_equal(seen, plain)
+
+
+@pytest.mark.parametrize("filtered", [[], ["bank.filter=discriminator"]])
+def test_flips_and_shifts_hide_no_collapse(tiny: Compose, filtered: list[str]) -> None:
+    """The spread that is held against the real one is that of the images as they are drawn."""
+    train_gan(prepare(tiny("train_gan", "gan=edcgan_plus")))
+    found, spread = [], []
+    for flag in ("true", "false"):
+        context = prepare(tiny("synthesize", "gan=edcgan_plus", f"bank.as_seen={flag}", *filtered))
+        bank = context.store.folder("banks", synthesize(context))
+        found.append(
+            (
+                np.load(bank / "latents.npy").tolist() if filtered else [],
+                read_json(bank / MANIFEST)["summary"]["diversity"],
+            )
+        )
+        spread.append(diversity(np.load(bank / "images.npy"), np.load(bank / "labels.npy"), 6))
+    assert spread[0] != spread[1]
+    # another filter of other images may keep others; the same ones have the same spread
+    if found[0][0] == found[1][0]:
+        assert found[0][1] == found[1][1]
+
+
+def test_one_real_image_a_class_has_no_spread_to_hold_against(tiny: Compose) -> None:
+    overrides = ["real_per_class=1", "gan.updates=1"]
+    train_gan(prepare(tiny("train_gan", *overrides)))
+    context = prepare(tiny("synthesize", *overrides))
+    summary = context.store.manifest("banks", synthesize(context))["summary"]
+    assert set(summary["diversity"].values()) == {None} and summary["collapsed"] == []

@@ -72,12 +72,16 @@ def test_a_collapsed_class_is_seen_by_coverage_and_diversity() -> None:
     found = figures(reference, real, one, 1, 3, 5)
     assert found["diversity"] == [0] and diversity_shares(found) == [0]
     assert found["coverage"][0] < 0.5 * found["coverage_real"][0]
+    # one image drawn over and over is one, wherever flips and shifts put it
+    varied = Pool(made.images, made.labels, made.features, drawn=one.images)
+    found = figures(reference, real, varied, 1, 3, 5)
+    assert found["diversity"][0] > 0 and diversity_shares(found) == [0]
 
 
 def test_means_leave_out_classes_without_a_figure() -> None:
     assert over_classes([1.0, None, 3.0]) == 2
     assert over_classes([None, None]) is None
-    assert diversity_shares({"diversity": [None, 1.0], "diversity_real": [None, 4.0]}) == [None, 0.25]
+    assert diversity_shares({"diversity_drawn": [None, 1.0], "diversity_real": [None, 4.0]}) == [None, 0.25]
 
 
 Steel = tuple[np.ndarray, torch.Tensor, np.ndarray]

@@ -174,6 +174,20 @@ def test_the_average_lags_behind_the_generator(tiny: Compose, tmp_path: Path) ->
     assert len(moved) > len(own) / 2
 
 
+def test_a_short_run_forgets_where_it_began(tiny: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few updates lower the decay, so that the bank is drawn from what was learnt."""
+    seen = []
+    original = AdversarialModule._update_average
+
+    def watched(self: AdversarialModule) -> None:
+        seen.append(self.gan["ema_decay"])
+        original(self)
+
+    monkeypatch.setattr(AdversarialModule, "_update_average", watched)
+    train_gan(prepare(tiny("train_gan", "gan.ema_decay=0.999", "gan.updates=4")))
+    assert len(seen) == 4 and all(decay**4 == pytest.approx(0.05, abs=1e-4) for decay in seen)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_update(tiny: Compose, tmp_path: Path) -> None:
     context = prepare(tiny("train_gan", "gan.optimizer.lr=1e30", "gan.epochs=3", "trainer.checkpoint_seconds=0"))
     with pytest.raises(UserError, match=r"not finite at update \d+ .*indices"):

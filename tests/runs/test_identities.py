@@ -12,12 +12,12 @@ from tests.conftest import ROOT, Compose
 
 
 def gan_id(composed: Compose, *overrides: str) -> str:
-    return digest(gan_identity(plain(composed("train_gan", *overrides)), "split", "32-true", [210] * 6))
+    return digest(gan_identity(plain(composed("train_gan", *overrides)), "split", "32-true", [210] * 6, 8000))
 
 
 def test_a_generator_whose_last_batch_is_filled_up_is_another_one(composed: Compose) -> None:
     def identity(real: list[int], *overrides: str) -> dict[str, Any]:
-        return gan_identity(plain(composed("train_gan", "scale=cpu", *overrides)), "split", "32-true", real)
+        return gan_identity(plain(composed("train_gan", "scale=cpu", *overrides)), "split", "32-true", real, 8000)
 
     assert identity([200] * 6)["gan"]["batch_size"] == 64
     assert "last_batch" not in identity([200] * 6)  # 1,200 images: 48 are left over
@@ -25,6 +25,23 @@ def test_a_generator_whose_last_batch_is_filled_up_is_another_one(composed: Comp
     # 130 images of a class: 2 are left over, though 780 of all leave 12 as well
     assert "last_batch" in identity([130] + [180] * 5, "gan.conditioning=per_class")
     assert "last_batch" not in identity([180] * 6, "gan.conditioning=per_class")
+
+
+def test_what_came_later_and_changes_some_generators_is_named_in_these_alone(composed: Compose) -> None:
+    def named(real: list[int], updates: int, precision: str, *overrides: str) -> dict[str, Any]:
+        settings = plain(composed("train_gan", "scale=cpu", "gan=edcgan_plus", *overrides))
+        identity = gan_identity(settings, "split", precision, real, updates)
+        return {key: identity[key] for key in ("average_decay", "mismatch", "r1") if key in identity}
+
+    alike = [168, 171, 161, 170, 170, 170]
+    assert named(alike, 7680, "bf16-mixed") == {}
+    # 0.999 ** 480 leaves 62 % of the first weights in the average
+    assert named(alike, 480, "bf16-mixed") == {"average_decay": pytest.approx(0.05 ** (1 / 480), abs=1e-6)}
+    assert named([900, 100], 7680, "bf16-mixed") == {"mismatch": "by_class_size"}
+    assert named([900, 100], 7680, "bf16-mixed", "gan.discriminator.mismatch=0") == {}
+    assert named([900, 100], 7680, "bf16-mixed", "gan.conditioning=per_class") == {}
+    assert named(alike, 7680, "bf16-mixed", "gan.discriminator.r1_gamma=1") == {"r1": "float32"}
+    assert named(alike, 7680, "32-true", "gan.discriminator.r1_gamma=1") == {}
 
 
 @pytest.mark.parametrize(
