@@ -58,12 +58,12 @@ def main(cfg: DictConfig) -> None:
         OmegaConf.load(CONF / "experiment" / f"{name}.yaml").hydra.sweeper.params for name in ("table2", "table3")
     )
     grid = Grid(
-        list(cfg.grid.mixes or declared(two, "mix")),
-        list(cfg.grid.classifiers or declared(three, "classifier")),
-        declared(three, "mix"),
-        cfg.grid.replicates,
-        _arms(cfg.study),
-        cfg.metric,
+        table2_mixes=list(cfg.grid.mixes or declared(two, "mix")),
+        table3_classifiers=list(cfg.grid.classifiers or declared(three, "classifier")),
+        table3_mixes=declared(three, "mix"),
+        replicates=cfg.grid.replicates,
+        arms=_arms(cfg.study),
+        metric=cfg.metric,
     )
     if cfg.study == STUDY:
         # on the images that leak and on those that do not there are accuracies alone

@@ -1,5 +1,6 @@
 """The verbs as a user types them, in processes of their own, on the smallest data set."""
 
+import csv
 import fcntl
 import json
 import os
@@ -247,6 +248,15 @@ def test_report_and_status_read_what_the_sweep_left(finished: Path) -> None:
     assert (finished / "logs" / "report" / "report.log").stat().st_size > 0
     status = verb("status", finished)
     assert status.returncode == 0 and "cells" in status.stdout
+
+
+def test_differences_are_tested_in_the_metric_that_was_asked_for(tmp_path: Path) -> None:
+    options = ["source=tests/report/fixture/controls", f"output={tmp_path}", "study=controls", "figures=false"]
+    done = verb("report", tmp_path / "artifacts", *options, "metric=macro_f1")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "contrasts.csv").open() as file:
+        assert {row["metric"] for row in csv.DictReader(file)} == {"macro_f1", "mean_pr"}
+    assert "metric=macro_f1" in (tmp_path / "README.md").read_text()
 
 
 def test_the_audit_on_trial_leaves_tables_and_their_command(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from steeldefect.report.collect import Collection, Record
 from steeldefect.report.permutation import contributions, scene_sums
-from steeldefect.report.repeats import ADVICE, cells, differing, repeat_of, trainings, way
+from steeldefect.report.repeats import ADVICE, cells, differing, repeat_of, require_pooled, trainings, way
 from steeldefect.report.statistics import Estimate, Run, difference, estimate, mean_run, terms
 from steeldefect.runs.errors import UserError
 
@@ -144,13 +144,12 @@ class Arms:
         replicates: Sequence[int] | None = None,
         metric: str = TESTED[0],
     ) -> None:
-        self.group, self.tested = group, collection.tested
+        self.group, self.collection, self.tested = group, collection, collection.tested
         self.metric, self.metrics = metric, (metric, "mean_pr")
         self.records = [record for record in collection.records if group.holds(record)]
-        _require_one(self.records, "recipe", lambda record: record["recipe"], group)
-        _require_one(self.records, DATA_SET, lambda record: record["ids"].get("dataset"), group)
-        _require_one(self.records, "list of classes", lambda record: tuple(record["classes"]), group)
+        require_one_kind(self.records, group.title)
         self.cells = cells(self.records)
+        require_pooled(self.records)
         self.classes: list[str] = self.records[0]["classes"]
         self.replicates = sorted(replicates or {record["replicate"] for record in self.records})
         self.mixes = sorted({record["mix"] for record in self.records}, key=self.order)
@@ -227,6 +226,8 @@ def paired_runs(
 
     `UserError` where a pair was tested on different splits or trained in different ways.
     """
+    if one[0] is not other[0]:
+        require_one_kind([*one[0].records, *other[0].records], f"{one[0].group.title}; {other[0].group.title}")
     paired: dict[int, Run] = {}
     for replicate in sorted(set(one[1]) & set(other[1])):
         cells = one[1][replicate], other[1][replicate]
@@ -284,7 +285,14 @@ def mean_of_runs(by_arm: Sequence[Mapping[int, Run]]) -> dict[int, Run]:
     return {replicate: mean_run([runs[replicate] for runs in by_arm]) for replicate in shared}
 
 
-def _require_one(records: Sequence[Record], what: str, of: Any, group: Group) -> None:
+def require_one_kind(records: Sequence[Record], title: str) -> None:
+    """`UserError` where cells are not of one recipe, one data set and one list of classes."""
+    _require_one(records, "recipe", lambda record: record["recipe"], title)
+    _require_one(records, DATA_SET, lambda record: record["ids"].get("dataset"), title)
+    _require_one(records, "list of classes", lambda record: tuple(record["classes"]), title)
+
+
+def _require_one(records: Sequence[Record], what: str, of: Any, title: str) -> None:
     by_value: dict[Any, list[str]] = {}
     for record in records:
         by_value.setdefault(of(record), []).append(record["id"])
@@ -296,4 +304,4 @@ def _require_one(records: Sequence[Record], what: str, of: Any, group: Group) ->
             advice = (
                 f"an image or a label was changed in between: choose one, such as 'where={{ids.dataset: {newest}}}'"
             )
-        raise UserError(f"one table must not mix cells of more than one {what} ({group.title}): {named}; {advice}")
+        raise UserError(f"one table must not mix cells of more than one {what} ({title}): {named}; {advice}")

@@ -119,9 +119,9 @@ def _read_cell(folder: Path, collection: Collection) -> None:
             for stage in ("gan", "bank", "initial")
             if (manifest := folder.parents[1] / f"{stage}s" / str(record["ids"].get(stage)) / MANIFEST).is_file()
         }
-        collection.records.append(record)
         if (folder / PREDICTIONS).is_file():
             collection.tested[record["id"]] = _read_predictions(folder / PREDICTIONS, record["classes"])
+        collection.records.append(record)
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         collection.skipped.append(f"{folder.name}: {_short(error, folder)}")
 
@@ -191,8 +191,12 @@ def _read_committed(path: Path, collection: Collection) -> None:
             continue
         if record["id"] not in known:
             collection.records.append(record)
-    if (path.parent / PREDICTIONS).is_file():
-        collection.tested.update(_read_answers(path.parent / PREDICTIONS))
+    predictions = path.parent / PREDICTIONS
+    if predictions.is_file():
+        try:
+            collection.tested.update(_read_answers(predictions))
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise UserError(f"{predictions}: damaged ({_short(error, path.parent)}); take it from git again") from None
 
 
 def _read_answers(path: Path) -> dict[str, Answers]:

@@ -12,11 +12,9 @@ from steeldefect.report.arms import Arms, Group
 from steeldefect.report.differences import (
     FEWEST,
     HEAD,
-    PRIMARY_CLASSIFIER,
     PRIMARY_GAN,
     Contrast,
     contrast,
-    is_primary_group,
 )
 from steeldefect.report.repeats import trainings
 from steeldefect.report.schedules import across_schedules
@@ -130,7 +128,8 @@ def contrast_tables(
         for metric in metrics:
             classifier = asked(arms)
             answer, said = question(arms, classifier, metric) if metric == tested and classifier else ((), "")
-            primary = answer if is_primary_group(arms.group) and classifier == PRIMARY_CLASSIFIER else ()
+            # of mixes that fill up small classes the question is asked, too, but it is not the primary hypothesis
+            primary = answer if all(one.primary for one in answer) else ()
             contrasts = tuple(one for one in made[metric][position] if _is_shown(one, arms, own))
             notes = [
                 f"Holm over {number} differences." if metric == tested and number else "",
@@ -171,7 +170,7 @@ def _is_shown(one: Contrast, arms: Arms, declared: Declared) -> bool:
     """What has cells, and of what has none that which is declared."""
     if {one.mix, one.arm} <= {*arms.mixes} and one.classifier in arms.classifiers:
         return True
-    return bool(one.cells) or (one.classifier, one.mix, one.arm) in _pairs(arms, declared)
+    return bool(one.cells) or one.across or (one.classifier, one.mix, one.arm) in _pairs(arms, declared)
 
 
 def _pairs(arms: Arms, declared: Declared) -> list[tuple[str, str, str]]:

@@ -33,7 +33,7 @@ def kind_of(identity: Mapping[str, Any]) -> tuple[Kind, float] | None:
     if stage == "gan" and "images" in identity:  # gan=folder: nothing is trained
         return None
     if stage == "gan":
-        return _gan(identity["gan"], identity["precision"])
+        return _gan(identity["gan"], identity.get("precision", BEFORE))
     if stage == "bank":
         return BANK, identity["count"]
     return None

@@ -51,6 +51,7 @@ class Contrast:
     primary: bool = False
     p_holm: float | None = None
     ungated: Estimate | None = None  # over all cells, where those that did not train make more pairs
+    across: bool = False  # of two groups: schedules
     again: bool = False  # the cells of a difference in a table above
 
     @property
@@ -124,7 +125,8 @@ def contrast(
         found = replace(found, ungated=estimate(list(whole.values()), fraction=False))
     short = lacking([one, two])
     if isinstance(found.found, Missing):
-        found = replace(found, found=arms.difference(classifier, mix, arm, metric))
+        both = one.cells and two.cells
+        found = replace(found, found=Missing("not trained" if both and short[0] else "missing"))
     return replace(found, not_trained=short[0], absent=short[1], primary=primary)
 
 

@@ -8,10 +8,11 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from steeldefect.report.arms import Arms, Group, Missing, mean_of_runs, study_records
+from steeldefect.report.arms import Arms, Group, Missing, mean_of_runs, require_one_kind, study_records
 from steeldefect.report.collect import Collection, write_committed
 from steeldefect.report.figures import COLOURS, MARKERS, STYLE, save
 from steeldefect.report.provenance import cells_table, in_points, provenance, write_kept
+from steeldefect.report.repeats import require_pooled
 from steeldefect.report.statistics import Estimate, Run, difference, estimate, unpaired
 from steeldefect.report.tables import BASELINE, LONG, SUMMARY, Entry, Table, group_columns, number, sizes, to_csv
 from steeldefect.runs.errors import UserError
@@ -62,6 +63,9 @@ class Inflation:
         self.arms = {
             split: Arms(self.collection, self.group._replace(split=split), replicates) for split in (LEAKING, CLEAN)
         }
+        require_one_kind(self.collection.records, f"study={STUDY}")
+        # both sides together: a network that was trained otherwise on one of them would pass for a leak
+        require_pooled([record for arms in self.arms.values() for record in arms.records])
         self.classifiers = sorted({record["classifier"] for record in self.collection.records})
 
     def runs(self, classifier: str, metric: str, split: str) -> dict[int, Run]:

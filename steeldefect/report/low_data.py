@@ -20,6 +20,7 @@ from steeldefect.report.figures import COLOURS, MARKERS, STYLE, save
 from steeldefect.report.statistics import Estimate, Run, estimate
 from steeldefect.report.tables import BASELINE, TITLES, Entry, Table, entry, group_columns, number, shortfall
 
+UNKNOWN = 1e9  # in the place of an end of an interval that there is not
 POSITIVE = "real_extra"  # real images in the place of the bank's: the positive control
 EXCHANGE_HEAD = ("classifier", "augment", "k", "mix", "real images a class", "numbers that were trained")
 # fmt: off
@@ -31,8 +32,8 @@ NOTE = """\
 *real images a class*: the number at which real images alone give what the mix gives in the tested metric. At each number
 that was trained (org100, and the positive control real_extra, which adds real images in the place of synthetic ones; same
 updates, same replicates) the paired difference of the mix to real images is estimated; made to fall with the number and
-linear in its logarithm between, it crosses 0 at that number, and the ends of its 95 % interval at those in brackets. Outside
-of the numbers that were trained nothing is extrapolated: *not reached*.
+linear in its logarithm between, it crosses 0 at that number. In brackets the numbers that none of the 95 % intervals of these
+differences contradicts. Outside of the numbers that were trained nothing is extrapolated: *not reached*.
 """
 # fmt: on
 
@@ -126,11 +127,24 @@ class ExchangeTable:
 
 
 def families(tables: Sequence[Arms]) -> list[list[Arms]]:
-    """Groups of low data that differ in real images a class and augmentation alone."""
+    """Groups of low data that differ in real images a class and augmentation alone.
+
+    A number of real images at which a generator has no cell belongs to its family by the cells without a bank.
+    """
     found: dict[tuple[str, ...], list[Arms]] = {}
     for arms in tables:
         found.setdefault(tuple(arms.group[:5]), []).append(arms)
-    return [own for own in found.values() if any(arms.group.real_per_class is not None for arms in own)]
+    for key, own in found.items():
+        have = {arms.group for arms in own}
+        for arms in tables:
+            group = arms.group._replace(gan=key[4])
+            if arms.group[:4] == key[:4] and group not in have and any(map(group.holds, arms.collection.records)):
+                have.add(group)
+                own.append(Arms(arms.collection, group, arms.replicates, arms.metric))
+    families = [own for own in found.values() if any(arms.group.real_per_class is not None for arms in own)]
+    # what no generator has is told with each that there is
+    whole = [own for own in families if own[0].group.gan != "none"]
+    return whole or families
 
 
 def low_data_tables(family: Sequence[Arms], declared: Sequence[str] = ()) -> list[LowDataTable]:
@@ -182,8 +196,9 @@ def worth(family: Sequence[Arms], arms: Arms, classifier: str, mix: str) -> Wort
     """The number of real images a class at which real images alone give what `mix` gives, in the tested metric.
 
     At each number n that was trained (the positive control at this k; org100 at any k with the same updates) the paired
-    difference of `mix` to it is estimated; its mean and both ends, made monotone in n and linear in log n between, give
-    the n at which they cross 0. The interval holds the n at which no difference is shown.
+    difference of `mix` to it is estimated, which more real images can only lower. Its mean, made falling and linear in
+    log n between, gives the n at which it crosses 0. The interval holds every n that no knot contradicts: it ends before
+    a knot whose interval lies below 0 and begins behind one whose interval lies above.
     """
     own = arms.arm(classifier, mix).trained
     if not own:
@@ -192,22 +207,29 @@ def worth(family: Sequence[Arms], arms: Arms, classifier: str, mix: str) -> Wort
     if not found:
         return Missing("missing", "no real images to compare with")
     knots = tuple(sorted(found))
-    n_runs = min(one.n_runs for one in found.values())
-    mean, low, high = (_crossing(knots, [getattr(found[n], end) for n in knots]) for end in ("mean", "low", "high"))
-    # one run has no interval: any number may be meant
-    low, high = (-np.inf, np.inf) if n_runs < 2 else (low, high)
-    return Worth(mean, low, high, knots, n_runs)
+    of = [found[n] for n in knots]
+    mean = _crossing(knots, _falling(of))
+    # an end that is not known says nothing
+    lows = np.array([-UNKNOWN if one.low is None else one.low for one in of])
+    highs = np.array([UNKNOWN if one.high is None else one.high for one in of])
+    low = _crossing(knots, np.maximum.accumulate(lows[::-1])[::-1])
+    high = _crossing(knots, np.minimum.accumulate(highs))
+    return Worth(mean, min(low, high), max(low, high), knots, min(one.n_runs for one in of))
 
 
-def _crossing(knots: Sequence[float], values: Sequence[float | None]) -> float:
-    """Where the values, made falling, are 0, linear in log n between the knots; -inf or inf before or behind them."""
-    if None in values:
-        return np.nan
-    # the more real images, the smaller the difference to them
-    falling = isotonic_regression(np.array(values, float), increasing=False).x
+def _falling(found: Sequence[Estimate]) -> np.ndarray:
+    """The means, made falling, each with the weight that its standard error gives it."""
+    errors = np.array([np.nan if one.error is None else one.error for one in found])
+    weights = 1 / errors**2 if bool(np.all(errors > 0)) else None
+    return np.asarray(isotonic_regression([one.mean for one in found], weights=weights, increasing=False).x)
+
+
+def _crossing(knots: Sequence[float], falling: Sequence[float] | np.ndarray) -> float:
+    """Where falling values are 0, linear in log n between the knots; -inf or inf before or behind them."""
     if falling[0] < 0 or falling[-1] > 0:
         return float(np.copysign(np.inf, falling[0]))
-    return float(np.exp(np.interp(0.0, -falling, np.log(knots))))
+    # towards an end that is not known the crossing is at its knot
+    return float(np.exp(np.interp(0.0, -np.asarray(falling), np.log(knots))))
 
 
 def _against_real(

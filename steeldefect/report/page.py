@@ -153,7 +153,8 @@ def _section(
         arms.group.title,
         arms.group.slug,
         headline(arms),
-        [view(table, arms.records) for table in shown],
+        # a difference across schedules leads to cells of two groups
+        [view(table, arms.collection.records) for table in shown],
         [] if low else share_charts(arms),
         confusions(arms),
         cost_charts(arms, _costs(costs, arms)),

@@ -37,6 +37,7 @@ class View:
     rows: tuple[tuple[Cell, ...], ...]
     said: str = ""
     note: str = ""
+    lead: str = ""
 
 
 class Confusion(NamedTuple):
@@ -85,7 +86,8 @@ def _of_contrasts(table: ContrastTable, records: Sequence[Record]) -> View:
         # the interval under its difference
         cells[HEAD.index("points") - 1] = _of_entry(figure, "")
         rows.append((first, *cells))
-    return View(table.title, table.heading, HEAD, tuple(rows), table.said, table.note)
+    lead = "Primary hypothesis." if table.primary else "By the rule of the primary hypothesis:"
+    return View(table.title, table.heading, HEAD, tuple(rows), table.said, table.note, lead)
 
 
 def _is_of(record: Record, one: Contrast) -> bool:

@@ -10,6 +10,8 @@ from steeldefect.runs.errors import UserError
 
 # of a config: what the cells of a pair must have alike; their mix, its bank and the updates of schedule=paper may differ
 TRAINED_BY = ("classifier", "optimizer", "phases", "select")
+# of mix, gan and bank: what a replicate has of its own, and what changes no image
+NO_RESULT = ("seed", "sheet_every", "root", "export", "count")
 ADVICE = (
     "move the others out of source, choose with where, such as 'where={recipe: 1}' or 'where={optimizer.lr: 0.03}', or give "
     "each way an artifacts= of its own"
@@ -71,6 +73,37 @@ def way(record: Record) -> dict[str, Any]:
     """How a classifier was trained, whatever on."""
     shown = {key: record["config"].get(key) for key in TRAINED_BY}
     return shown | {"weights": record["ids"].get("weights"), "precision": record["environment"]["precision"]}
+
+
+def require_pooled(records: Sequence[Record]) -> None:
+    """`UserError` where the replicates of an arm were trained, or their banks made, in different ways.
+
+    Machines and with them precisions may differ, and of a generator a record may lack a key that came later.
+    """
+    first: dict[tuple[str, str], Record] = {}
+    for record in records:
+        other = first.setdefault((record["classifier"], record["mix"]), record)
+        trained = [name for name in differing(way(other), way(record)) if name != "precision"]
+        keys = sorted({*trained, *_differing_in_both(_generated(other), _generated(record))})
+        if keys:
+            raise UserError(
+                f"cells {other['id']} and {record['id']}: {record['classifier']} on {record['mix']}, replicates "
+                f"{other['replicate']} and {record['replicate']}, differ in {', '.join(keys[:4])}; {ADVICE}"
+            )
+
+
+def _generated(record: Record) -> dict[str, Any]:
+    """What made the images of a mix, where it has a bank."""
+    parts = ("mix", *(("gan", "bank") if record["gan"] != "none" else ()))
+    return {part: record["config"][part] for part in parts if record["config"].get(part) is not None}
+
+
+def _differing_in_both(one: Any, other: Any, prefix: str = "") -> Iterable[str]:
+    """`differing`, in the keys that both have."""
+    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
+        return [prefix] if one != other else []
+    shared = [key for key in one if key in other and key not in NO_RESULT]
+    return [name for key in shared for name in _differing_in_both(one[key], other[key], f"{prefix}.{key}".lstrip("."))]
 
 
 def _made_of(record: Record) -> dict[str, Any]:

@@ -39,12 +39,18 @@ def _across(many: Arms, few: Arms, classifier: str, metric: str) -> Iterator[Con
     if own.cells and other.cells:
         names = classifier, many_name, f"{BASELINE} ({FEW})"
         found = compared((many, own.trained), (few, other.cells), names, metric)
-        yield replace(found, not_trained=len(own.failed), absent=lacking([own, other])[1])
+        yield _told(found, len(own.failed), lacking([own, other])[1])
     if own.cells and repeated.cells:
         names = classifier, f"{REPEATED} ({FEW})", many_name
         found = compared((few, repeated.trained), (many, own.trained), names, metric)
         short = lacking([own, repeated])
-        yield replace(found, group=few.group, not_trained=short[0], absent=short[1])
+        yield _told(replace(found, group=few.group), *short)
+
+
+def _told(found: Contrast, not_trained: int, absent: int) -> Contrast:
+    if isinstance(found.found, Missing):
+        found = replace(found, found=Missing("not trained" if not_trained else "missing"))
+    return replace(found, not_trained=not_trained, absent=absent, across=True)
 
 
 def schedules_tables(tables: Sequence[Arms]) -> list[Table]:

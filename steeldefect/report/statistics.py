@@ -150,6 +150,8 @@ def estimate(runs: Sequence[Run], fraction: bool = True, wilson: bool = False, b
     if clusters is None:
         error, freedom, method = float(values.std(ddof=1) / np.sqrt(len(runs))), float(len(runs) - 1), OVER_RUNS
         worth = None
+        if error <= ALIKE:  # equal runs without predictions: nothing is known of what others would be
+            return Estimate(mean, None, None, len(runs), method, error, freedom)
     else:
         error, freedom = (float(value) for value in two_way(moved, clusters, run_of))
         method, worth = SCENE_AND_RUN, _kish(clusters)

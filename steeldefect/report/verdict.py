@@ -36,7 +36,7 @@ def question(arms: Arms, classifier: str, metric: str) -> tuple[tuple[Contrast, 
     mix, controls = PRIMARY_MIX, PRIMARY_CONTROLS
     if filled:
         mix, controls = mix + UNIFORM, (controls[0], *(arm + UNIFORM for arm in controls[1:]))
-    trained = [set(arms.arm(classifier, each).trained) for each in (mix, *controls)]
+    trained = [set(arms.runs(classifier, each, metric)) for each in (mix, *controls)]
     shared = set.intersection(*trained)
     whole = all(trained)
     own = tuple(contrast(arms, classifier, mix, arm, metric, shared if whole else None) for arm in controls)
@@ -59,8 +59,26 @@ def _verdict(own: Sequence[Contrast]) -> str:
         return f"{head}, and both intervals lie above 0: {better.mix} **helps**."
     if found.high is not None and found.high < 0 and _agrees(better):
         return f"{head}: {better.mix} **hurts**."
-    least = f"; this n could have shown {100 * better.smallest:.1f} points" if better.smallest else ""
-    return f"{head}: **not shown** that {better.mix} helps or hurts{least}."
+    return f"{head}: **not shown** that {better.mix} helps or hurts{_why(judged, better)}."
+
+
+def _why(judged: Sequence[tuple[Contrast, Estimate]], better: Contrast) -> str:
+    """Why nothing is shown: what the permutation by scene takes back, else how small a difference n could have shown."""
+    of = [
+        one for one, each in judged if each.low is not None and each.high is not None and not each.low <= 0 <= each.high
+    ]
+    if better in of or len(of) == len(judged):
+        told = [
+            f"that to {one.arm} has no permutation by scene, which takes two thirds of the declared pairs and the "
+            "predictions of every cell"
+            if one.p_by_scene is None
+            else f"the permutation by scene of that to {one.arm} does not agree, p = {one.p_by_scene:.3f}"
+            for one in of
+            if not _agrees(one)
+        ]
+        if told:
+            return f"; {', '.join(told)}"
+    return f"; this n could have shown {100 * better.smallest:.1f} points" if better.smallest else ""
 
 
 def _agrees(one: Contrast) -> bool:

@@ -55,7 +55,7 @@ paper's measure, not average precision. The paper's figures are as printed.
 DIFFERENCES = "differences"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Grid:
     """The declared grid: what a complete study holds. Replicates: None for those that the records have."""
 
@@ -217,6 +217,9 @@ def _write_tables(report: Report, output: Path) -> None:
     by_name |= {"controls": report.controls, "low_data": report.low_data, "contrasts": report.contrasts}
     for name, wanted in by_name.items():
         if not wanted and name in ("controls", "low_data"):
+            # nor of a report that was here before
+            for ending in ("md", "csv"):
+                (output / f"{name}.{ending}").unlink(missing_ok=True)
             continue
         note = {"contrasts": CONTRASTS_NOTE, "low_data": f"{LOW_DATA_NOTE}\n{NOTE}"}.get(name, NOTE)
         parts = [f"## {table.title}\n\n{table.heading}\n\n{table.markdown()}\n" for table in wanted]
@@ -229,6 +232,8 @@ def _write_tables(report: Report, output: Path) -> None:
     exchange = [row for table in report.low_data if isinstance(table, ExchangeTable) for row in table.long()]
     if exchange:
         (output / "exchange.csv").write_text(to_csv(EXCHANGE, exchange))
+    else:
+        (output / "exchange.csv").unlink(missing_ok=True)
 
 
 def _controls(arms: Arms, grid: Grid, study: str | None, declared: Sequence[str]) -> list[Table]:

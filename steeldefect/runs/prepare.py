@@ -11,7 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from steeldefect.data.decode import FITS
-from steeldefect.data.scenes import SceneTable, scenes_for
+from steeldefect.data.scenes import SceneTable, overlapping_share, scenes_for
 from steeldefect.data.sources import ImageSet, load_dataset
 from steeldefect.data.splits import make_split, scenes_per_class
 from steeldefect.data.tables import given_parts
@@ -91,7 +91,8 @@ def _write_split(context: Context, identity: dict[str, Any]) -> None:
             counts = np.bincount(images.labels[indices], minlength=len(images.classes)).tolist()
             log.info("%s: %s", part, _listed(dict(zip(images.classes, counts, strict=True))))
         work.summary |= {part: len(indices) for part, indices in parts.items()}
-        work.summary["test_overlapping_share"] = context.overlapping_share
+        # of the whole training part: the split is that of all mixes and of every number of real images
+        work.summary["test_overlapping_share"] = overlapping_share(table, split.train, split.test) if table else None
         if table is not None:
             work.summary["test_scenes"] = scenes_per_class(split.test, images.labels, table.scenes, images.classes)
             work.summary["scenes_source"] = table.source

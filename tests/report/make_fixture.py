@@ -37,9 +37,9 @@ GOLDEN_OF = {
     "low_data": ("contrasts.csv", "low_data.md", "low_data.csv", "exchange.csv", "README.md"),
 }
 GRID = Grid(
-    ["org100", "org75", "org50", "org30", "org20", "org0"],
-    ["mobilenet_v2", "small_cnn", "resnet19", "vgg16"],
-    ["org100", "org20", "org0"],
+    table2_mixes=["org100", "org75", "org50", "org30", "org20", "org0"],
+    table3_classifiers=["mobilenet_v2", "small_cnn", "resnet19", "vgg16"],
+    table3_mixes=["org100", "org20", "org0"],
 )
 CLASSES = ["crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches"]
 SHARES = {"org100": 0.0, "org75": 0.25, "org50": 0.5, "org30": 0.7, "org20": 0.8, "org0": 1.0, "shuffled": 0.8}

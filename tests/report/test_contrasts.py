@@ -12,9 +12,9 @@ from steeldefect.report.arms import Arms, Missing, groups
 from steeldefect.report.collect import Collection, collect
 from steeldefect.report.contrasts import Declared, contrast_tables
 from steeldefect.report.differences import FEWEST, contrast
-from steeldefect.report.low_data import _crossing, exchange_table, families, low_data_figure, worth
+from steeldefect.report.low_data import _crossing, _falling, exchange_table, families, low_data_figure, worth
 from steeldefect.report.schedules import schedules_tables
-from steeldefect.report.statistics import holm, two_way
+from steeldefect.report.statistics import Estimate, holm, two_way
 from steeldefect.report.tables import SUMMARY, contrasted, table3
 from steeldefect.report.terminal import show
 from steeldefect.report.write import Grid, write_report
@@ -258,6 +258,49 @@ def test_the_primary_hypothesis_is_judged_against_both_controls():
     assert f"nothing is said of fewer than {FEWEST} pairs" in said(without("classical", 3))
 
 
+def test_what_the_permutation_takes_back_is_said(monkeypatch):
+    def swapped(records):
+        names = {"org20": "shuffled", "shuffled": "org20"}
+        return [r | {"mix": names.get(r["mix"], r["mix"])} if r["classifier"] == "mobilenet_v2" else r for r in records]
+
+    monkeypatch.setattr("steeldefect.report.differences.sign_flip", lambda _: 0.2)
+    told = said(swapped)
+    assert "**not shown**" in told and "does not agree, p = 0.200" in told and "could have shown" not in told
+    monkeypatch.setattr("steeldefect.report.differences.sign_flip", lambda _: None)
+    assert "has no permutation by scene" in said(swapped)
+
+
+def test_without_a_replicate_of_all_three_arms_nothing_is_judged():
+    kept = {"org20": (0, 1, 2, 3), "classical": (2, 3), "org100": (0, 1)}
+
+    def apart(records):
+        return [r for r in records if r["mix"] not in kept or r["replicate"] in kept[r["mix"]]]
+
+    (table,) = [table for table in contrast_tables(arms_of("controls", apart)) if table.primary]
+    assert "cannot be judged, org20 - org100 is missing and org20 - classical is missing" in table.said
+    assert all(isinstance(one.found, Missing) for one in table.primary)
+
+
+def test_differences_across_schedules_are_printed_though_no_pair_is_left():
+    def failed(records):
+        return [
+            r | {"trained": r["trained"] and not (r["mix"] == "org100" and r["schedules"] == ["fixed_steps"])}
+            for r in records
+        ]
+
+    def across(change):
+        return {
+            (one.classifier, one.mix, one.arm): one
+            for table in contrast_tables(arms_of("controls", change))
+            for one in table.contrasts
+            if one.across and table.metric == "accuracy"
+        }
+
+    before, after = across(lambda records: records), across(failed)
+    assert before and before.keys() == after.keys()
+    assert {one.found for one in after.values()} == {Missing("not trained")}
+
+
 def test_the_primary_contrasts_share_their_replicates():
     def short(records):
         return [r for r in records if (r["mix"], r["replicate"]) != ("classical", 2)]
@@ -440,12 +483,9 @@ def test_low_data_is_judged_by_its_own_arms(tmp_path):
     """Cells on all real images, of another study, are knots of the exchange rate and add nothing to Holm's family."""
     low, other = collect(FIXTURE / "low_data"), collect(FIXTURE / "controls")
     both = Collection([*low.records, *other.records], low.tested | other.tested, [])
+    mixes = ["org100", "classical", "org20", "bank1000", "real_extra"]
     grid = Grid(
-        [],
-        [],
-        [],
-        None,
-        {"none": Declared(["mobilenet_v2"], ["org100", "classical", "org20", "bank1000", "real_extra"])},
+        table2_mixes=[], table3_classifiers=[], table3_mixes=[], arms={"none": Declared(["mobilenet_v2"], mixes)}
     )
     slots = {}
     for name, collection in (("alone", low), ("both", both)):
@@ -475,10 +515,39 @@ def test_brackets_reach_the_terminal():
     assert "[+7.8, +17.4] n=4" in out.getvalue() and "org20 helps." in " ".join(out.getvalue().split())
 
 
+def known(means: list[float], errors: list[float] | None = None) -> list[Estimate]:
+    return [
+        Estimate(mean, mean - 1, mean + 1, 3, "", error, 2.0)
+        for mean, error in zip(means, errors or [1.0] * len(means), strict=True)
+    ]
+
+
+def test_the_interval_of_a_bank_s_worth_holds_what_no_knot_contradicts(monkeypatch):
+    """At 50 the mix is shown to be worse than real images, however little is known of 10 and 170."""
+    ends = {10: (-4.6, 1.5, 7.7), 50: (-40.0, -29.0, -17.8), 170: (-110.0, -20.0, 63.2)}
+    family = families(arms_of("low_data"))[0]
+    arms = next(arms for arms in family if arms.group.real_per_class == 10)
+
+    def of(ends):
+        found = {k: Estimate(mean, low, high, 2, "", 1.0, 1.0) for k, (low, mean, high) in ends.items()}
+        monkeypatch.setattr("steeldefect.report.low_data._against_real", lambda *_: found)
+        return worth(family, arms, "mobilenet_v2", "org20")
+
+    narrow = of(ends)
+    assert narrow.low == -np.inf and 10 < narrow.high < 50 and narrow.knots == (10, 50, 170)
+    # another knot takes nothing away
+    del ends[170]
+    assert of(ends).high == narrow.high
+    # one run has no interval: any number may be meant
+    assert of({10: (None, 1.5, None), 50: (None, -29.0, None)}).text() == "11 [under 10, over 50] n=2"
+
+
 def test_crossings_are_monotone():
     assert _crossing((1, 100), [1.0, -1.0]) == pytest.approx(10)
     # a rise is levelled out: 0.5 at both
-    assert _crossing((1, 10, 100), [0.4, 0.6, -0.5]) == pytest.approx(10**1.5)
+    assert _crossing((1, 10, 100), _falling(known([0.4, 0.6, -0.5]))) == pytest.approx(10**1.5)
+    # by what each is worth: 0.6 at both
+    assert _falling(known([0.4, 0.6, -0.5], [100.0, 0.1, 0.1]))[:2] == pytest.approx([0.6, 0.6], abs=1e-3)
     assert (_crossing((1, 10), [0.2, 0.1]), _crossing((1, 10), [-0.1, -0.2])) == (np.inf, -np.inf)
 
 

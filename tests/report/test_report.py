@@ -281,13 +281,44 @@ def test_arms_on_different_splits_are_not_paired(cells):
 def test_arms_trained_in_different_ways_are_not_paired(cells, changes, told):
     record = json.loads((cells / "000000000000" / "record.json").read_text())
     edit(cells / "000000000000", config=record["config"] | changes)
+    # nor are its replicates one arm
+    with pytest.raises(UserError, match=rf"on org100, replicates 0 and 1, differ in {told}"):
+        Arms(collect(cells), GROUP)
+    edit(cells / "000000000001", config=record["config"] | changes)
     with pytest.raises(UserError, match=rf"different ways \({told}"):
         table3(Arms(collect(cells), GROUP), ["mobilenet_v2"], ["org100", "org20"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"gan": {"optimizer": {"lr": 1}}}, "gan.optimizer.lr"), ({"bank": {"as_seen": False}}, "bank.as_seen")],
+)
+def test_banks_made_in_different_ways_are_not_one_arm(cells, changes, told):
+    both = []
+    for path in sorted(cells.glob("*/record.json")):
+        record = json.loads(path.read_text())
+        if (record["classifier"], record["mix"]) == ("mobilenet_v2", "org20"):
+            config = record["config"] | {
+                "gan": {"optimizer": {"lr": 2}, "sheet_every": len(both)},
+                "bank": {"as_seen": True, "seed": 7},
+            }
+            # a key that came later, and what makes no other image
+            edit(
+                path.parent, config=config if both else config | {"bank": {"as_seen": True, "seed": 3, "filter": None}}
+            )
+            both.append((path.parent, config))
+    assert len(both) == 2
+    Arms(collect(cells), GROUP)
+    folder, config = both[0]
+    edit(folder, config=config | changes)
+    with pytest.raises(UserError, match=rf"differ in {told}"):
+        Arms(collect(cells), GROUP)
+
+
 def test_pretrained_weights_are_no_part_of_a_mix(cells):
     record = json.loads((cells / "000000000000" / "record.json").read_text())
-    edit(cells / "000000000000", ids=record["ids"] | {"weights": "a" * 64})
+    for name in ("000000000000", "000000000001"):
+        edit(cells / name, ids=record["ids"] | {"weights": "a" * 64})
     with pytest.raises(UserError, match=r"different ways \(weights"):
         table3(Arms(collect(cells), GROUP), ["mobilenet_v2"], ["org100", "org20"])
 
@@ -315,7 +346,11 @@ def test_the_verb_needs_no_torch(tmp_path):
 
 def test_a_grid_may_be_smaller_than_the_records(tmp_path):
     report = write_report(
-        collect(FIXTURE), tmp_path, Grid(["org20"], ["vgg16"], ["org100", "org20"]), tmp_path, figures=False
+        collect(FIXTURE),
+        tmp_path,
+        Grid(table2_mixes=["org20"], table3_classifiers=["vgg16"], table3_mixes=["org100", "org20"]),
+        tmp_path,
+        figures=False,
     )
     assert [name for name, _ in report.table2[0].rows] == ["org20", "org100", "org75", "org50", "org0"]
     assert [name for name, _ in report.table3[0].rows][:2] == ["vgg16", "mobilenet_v2"]
