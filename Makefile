@@ -49,6 +49,8 @@ $(if $(and $(filter report,$(MAKECMDGOALS)),$(filter K,$(GIVEN)),$(filter STUDY,
 # images of containers often set it; without bytecode every start of a verb compiles torch and Lightning anew (14 s for 5)
 unexport PYTHONDONTWRITEBYTECODE
 
+# a cell that failed costs itself alone; a sweep that was told to stop (128 + signal) ends all of it, report and next part too
+GO_ON = || { code=$$?; [ $$code -lt 128 ] || exit $$code; failed=1; }
 RUN := .venv/bin/python experiments
 BASE = dataset=$(DATA) split=$(SPLIT) scale=$(SCALE) gan=$(GAN) schedule=$(SCHEDULE) $(ARGS)
 # the study of splits sweeps them
@@ -154,29 +156,29 @@ generators: $(STAMP) ## the table of the generators whose quality was measured
 	$(RUN)/report.py study=generators $(call PUT,generators) $(FROM) $(BASE)
 
 table2: bank ## MobileNetV2 over six mixes, then the report
-	$(RUN)/train_classifier.py $(SWEEP) experiment=table2 $(MIXED) $(RUNS) $(BASE) || failed=1; \
+	$(RUN)/train_classifier.py $(SWEEP) experiment=table2 $(MIXED) $(RUNS) $(BASE) $(GO_ON); \
 	$(RUN)/report.py study=table2 $(call TO,table2) $(call OF,$(OWN_table2)) $(FROM) $(BASE) && exit $$failed
 
 table3: bank ## classifiers over three mixes, then the report
-	$(RUN)/train_classifier.py $(SWEEP) experiment=table3 classifier=$(CLASSIFIERS) $(MIXED) $(RUNS) $(BASE) || failed=1; \
+	$(RUN)/train_classifier.py $(SWEEP) experiment=table3 classifier=$(CLASSIFIERS) $(MIXED) $(RUNS) $(BASE) $(GO_ON); \
 	$(RUN)/report.py study=table3 $(call TO,table3) grid.classifiers=[$(CLASSIFIERS)] \
 		$(call OF,$(OWN_table3)) $(FROM) $(BASE) && exit $$failed
 
 inflation: $(STAMP) ## what a leaking split pretends: random against grouped, originals alone
-	$(RUN)/train_classifier.py $(SWEEP) experiment=inflation $(GRID) $(RUNS) $(LEAKING) || failed=1; \
+	$(RUN)/train_classifier.py $(SWEEP) experiment=inflation $(GRID) $(RUNS) $(LEAKING) $(GO_ON); \
 	$(RUN)/report.py study=inflation $(call TO,inflation) 'where={dataset: $(DATA), scale: $(SCALE)$(AGAIN)}' \
 		$(FROM) $(LEAKING) && exit $$failed
 
 controls: bank ## originals, bank and their controls, then the report
 	for part in $(subst $(comma), ,$(PARTS)); do \
-		$(RUN)/train_classifier.py $(SWEEP) experiment=$$part $(GRID) $(RUNS) $(BASE) || failed=1; \
+		$(RUN)/train_classifier.py $(SWEEP) experiment=$$part $(GRID) $(RUNS) $(BASE) $(GO_ON); \
 	done; \
 	$(RUN)/report.py study=controls $(call TO,controls) $(call OF,$(OWN_controls)) $(FROM) $(BASE) && exit $$failed
 
 low-data: $(STAMP) ## K real images a class, for the generator too, then the report
 	$(RUN)/train_gan.py $(SWEEP) real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
 	$(RUN)/synthesize.py $(SWEEP) mix=org20,bank1000 real_per_class=$(K) replicate=$(REPLICATES) $(BASE)
-	$(RUN)/train_classifier.py $(SWEEP) experiment=low_data $(GRID) real_per_class=$(K) $(RUNS) $(BASE) || failed=1; \
+	$(RUN)/train_classifier.py $(SWEEP) experiment=low_data $(GRID) real_per_class=$(K) $(RUNS) $(BASE) $(GO_ON); \
 	$(RUN)/report.py study=low_data $(call TO,low_data) $(OF) $(FROM) $(BASE) && exit $$failed
 
 # a rate that diverges is an answer too, so the choice is made from what there is

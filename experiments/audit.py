@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> None:
     from steeldefect.data.audit import audit, summary_rows, write_audit
     from steeldefect.data.overlaps import OVERLAP_RECIPE, Settings
+    from steeldefect.data.scenes import blind
     from steeldefect.data.sources import load_dataset
     from steeldefect.report.audit_figures import gallery, histogram
     from steeldefect.runs.identity import digest
@@ -37,13 +38,21 @@ def main(cfg: DictConfig) -> None:
             rows = summary_rows(made)
             work.summary |= {"dataset": images.name, "classes": rows}
     identifier = digest(identity)
-    for row in store.manifest("scenes", identifier)["summary"]["classes"]:
+    rows = store.manifest("scenes", identifier)["summary"]["classes"]
+    unseen = blind(rows)
+    for row in rows:
         log.info(
             "%(class)s: %(images_overlapping)d of %(images)d images overlap another, %(scenes)d scenes, the largest of "
             "%(largest_scene)d; %(pairs_found)d of %(pairs_searched)d pairs; of %(null_pairs)d mirrored pairs the "
             "largest distinctness is %(null_largest)s, threshold %(threshold)s",
             row,
         )
+        if row["class"] in unseen:
+            log.warning(
+                "%s: mirrored pairs look so much alike (a flat or clipped background?) that no overlap could stand out: "
+                "nothing is known of it; name the scenes in dataset.scenes=<csv>",
+                row["class"],
+            )
         if row["mirrored_copies"] and row["class"] != "all" and settings.transforms == "none":
             log.warning(
                 "%s: %d mirrored pairs match: the data hold mirrored copies, audit.transforms=flips links them too",

@@ -68,7 +68,7 @@ def expanded(line: str) -> list[str]:
     )
     lines = done.stdout.replace("\\\n", " ").splitlines()
     # a report is made although a cell failed: one line of shell of two commands
-    parts = [part for line in lines for part in re.split(r"\|\| failed=1;|&& exit \$failed", line)]
+    parts = [part for line in lines for part in re.split(r"\|\| \{ code=.*?failed=1; \};|&& exit \$failed", line)]
     return [part.strip() for part in parts if " experiments/" in part]
 
 
@@ -156,6 +156,15 @@ def test_make_takes_further_overrides_behind_names_and_other_folders_of_configs(
         for parts in ("controls,controls_augmented", "'controls controls_augmented'")
     )
     assert one == two
+
+
+@pytest.mark.parametrize(("code", "goes_on"), [(1, True), (2, True), (130, False), (143, False)])
+def test_a_study_that_is_told_to_stop_begins_no_next_part(code: int, goes_on: bool) -> None:
+    (line,) = re.findall(r"^GO_ON = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    done = subprocess.run(
+        ["sh", "-c", f"(exit {code}) {line.replace('$$', '$')}; echo next"], capture_output=True, text=True
+    )
+    assert (done.stdout == "next\n") is goes_on and done.returncode == (0 if goes_on else code)
 
 
 def test_make_leaves_no_variable_out() -> None:

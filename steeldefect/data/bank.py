@@ -1,5 +1,6 @@
 """A bank of labelled synthetic images: written once, memory-mapped after."""
 
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -91,9 +92,14 @@ def diversity(images: np.ndarray, labels: np.ndarray, classes: int) -> list[floa
 
 
 def export_png(folder: Path, target: Path, classes: Sequence[str]) -> None:
-    """The bank as a folder a class of PNG files named by their number."""
+    """The bank as a folder a class of PNG files named by their number; `target` is there when it is whole."""
     images, labels = np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy")
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     for name in classes:
-        (target / name).mkdir(parents=True, exist_ok=True)
+        (partial / name).mkdir(parents=True)
     for k, (image, label) in enumerate(zip(images, labels, strict=True)):
-        Image.fromarray(np.asarray(image)).save(target / classes[label] / f"{k:06d}.png")
+        Image.fromarray(np.asarray(image)).save(partial / classes[label] / f"{k:06d}.png")
+    if target.exists():
+        shutil.rmtree(target)
+    partial.rename(target)

@@ -59,6 +59,7 @@ class Facts:
     oblong: bool  # sides that differ by more than a tenth
     deepest: int | None  # the largest value of a file of 16 bits
     pages: int
+    scale: float | None = None  # of float and 32-bit values: what white is
 
 
 def decode(path: Path, reading: Reading) -> np.ndarray:
@@ -86,7 +87,8 @@ def decode_with_facts(path: Path, reading: Reading) -> tuple[np.ndarray, Facts]:
         oblong = max(upright.size) > 1.1 * min(upright.size)
         square = _square(gray, reading)
         # pages last: counting them moves the file on
-        return square, Facts(_coloured(upright), oblong, _deepest(upright), _pages(image))
+        deepest, scale = _deepest(upright), _scale(upright, reading.bits)
+        return square, Facts(_coloured(upright), oblong, deepest, _pages(image), scale)
 
 
 def _square(gray: Image.Image, reading: Reading) -> np.ndarray:
@@ -117,6 +119,12 @@ def _coloured(image: Image.Image) -> bool:
 
 def _deepest(image: Image.Image) -> int | None:
     return int(np.asarray(image).max()) if image.mode.startswith("I;16") else None
+
+
+def _scale(image: Image.Image, bits: int | None) -> float | None:
+    """Only of float and 32-bit images is it the values' own; 0 stands for a stretch from the least to the largest."""
+    wide = image.mode == "F" or (image.mode.startswith("I") and not image.mode.startswith("I;16") and bits is None)
+    return (_full_scale(np.asarray(image), bits) or 0.0) if wide else None
 
 
 def _pages(image: Image.Image) -> int:
@@ -156,19 +164,27 @@ def _wide(values: np.ndarray, bits: int | None) -> np.ndarray:
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError("holds values that are not finite")
+    full = _full_scale(values, bits)
+    if full is None:
+        return np.round((values.astype(np.float64) - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+    return np.round(values.astype(np.float64) * (255 / full)).astype(np.uint8)
+
+
+def _full_scale(values: np.ndarray, bits: int | None) -> float | None:
+    """The value of white; None where values lie outside of every scale."""
+    low, high = float(values.min()), float(values.max())
     if bits is not None and values.dtype.kind != "f":
         full = float(2**bits - 1)
         if low < 0 or high > full:
             raise ValueError(f"holds values from {low:g} to {high:g}, which are not of dataset.bits={bits}")
-    elif values.dtype.itemsize == 2 and low >= 0:
-        full = 65535.0
-    elif low < 0 or high > 65535:
-        return np.round((values.astype(np.float64) - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
-    elif values.dtype.kind == "f" and high <= 1:
-        full = 1.0
-    else:
-        full = 255.0 if high <= 255 else 65535.0
-    return np.round(values.astype(np.float64) * (255 / full)).astype(np.uint8)
+        return full
+    if values.dtype.itemsize == 2 and low >= 0:
+        return 65535.0
+    if low < 0 or high > 65535:
+        return None
+    if values.dtype.kind == "f" and high <= 1:
+        return 1.0
+    return 255.0 if high <= 255 else 65535.0
 
 
 def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:

@@ -98,6 +98,12 @@ class _Tree:
             kept = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
         except OSError as error:
             raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
+        for path in kept:
+            if not _is_utf8(path.name):
+                raise UserError(
+                    f"{os.fsencode(path)!r}: its name is not UTF-8 (from an older Windows archive?); rename it, such as with "
+                    "convmv -f latin1 -t utf8 --notest -r <folder>"
+                )
         # links last: a folder that is met twice keeps its own name
         return sorted(kept, key=lambda path: (path.is_symlink(), natural_key(path.name)))
 
@@ -144,6 +150,14 @@ class _Tree:
                 "%s: %d images in %s%s are not read: images lie directly in the folder of their class",
                 *(self.root, sum(lost.values()), listed, " ..." if len(lost) > 3 else ""),
             )
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_image(path: Path) -> bool:

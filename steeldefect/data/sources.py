@@ -102,7 +102,9 @@ def _decode_all(path: Path, sources: Sequence[Source], root: Path, reading: Read
     counts = {key: sum(getattr(facts, key) for facts in found) for key in ("colour", "oblong")}
     paged = [row for row, facts in enumerate(found) if facts.pages > 1]
     pages = {"paged": len(paged), "first_paged": paged[0], "pages": found[paged[0]].pages} if paged else {}
-    return {"count": len(found), **counts, **pages, **_depths(sources, found)}
+    scales = Counter(facts.scale for facts in found if facts.scale is not None)
+    told = {"scales": [[scale, number] for scale, number in sorted(scales.items())]} if scales else {}
+    return {"count": len(found), **counts, **pages, **_depths(sources, found), **told}
 
 
 def _depths(sources: Sequence[Source], found: Sequence[Facts]) -> dict[str, Any]:
@@ -165,11 +167,24 @@ def _tell(root: Path, table: Mapping[str, Any], sources: Sequence[Source], readi
             *(root, usual, " (median of their maxima)" if beyond else "", bits),
             f" (which {beyond} of them exceed: mend or remove those)" if beyond else "",
         )
+    if len(table.get("scales", [])) > 1:
+        log.warning(
+            "%s: of the float and 32-bit images %s; the same value is another gray in each, and those of the larger scale "
+            "may be black: save all on one scale",
+            *(root, scales_in_words(table["scales"])),
+        )
     if table.get("deep") and table.get("shallow"):
         log.warning(
             "%s: the images of %s have 16 bits, those of %s do not: the format may give the class away; save all alike",
             *(root, ", ".join(table["deep"]), ", ".join(table["shallow"])),
         )
+
+
+def scales_in_words(scales: Sequence[Sequence[float]]) -> str:
+    """`scales`: what white is (0: the image's own largest value) and how many images have it."""
+    return ", ".join(
+        f"{number:d} are read up to {f'{scale:g}' if scale else 'their own largest value'}" for scale, number in scales
+    )
 
 
 def _each(work: Callable[[Source], Result], sources: Sequence[Source], root: Path) -> list[Result]:

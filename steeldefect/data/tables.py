@@ -1,6 +1,7 @@
 """What users say of their images in a CSV file: which show one scene, which part each belongs to."""
 
 import csv
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,6 +59,10 @@ def read_table(path: Path, key: str, names: Sequence[str], what: str) -> dict[st
                 table[image] = value
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV file in UTF-8 ({error})") from error
+    # the same letters may be written in two ways: an archive of a Mac holds other bytes than a table of Excel
+    composed = {unicodedata.normalize("NFC", image): value for image, value in table.items()}
+    if len(composed) == len(table) and len({unicodedata.normalize("NFC", name) for name in names}) == len(names):
+        table |= {name: composed[key] for name in names if (key := unicodedata.normalize("NFC", name)) in composed}
     missing = [name for name in names if name not in table]
     require(
         not missing,

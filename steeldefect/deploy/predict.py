@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from rich.table import Table
 
 from steeldefect.data.decode import Facts, Reading, decode_with_facts
 from steeldefect.data.layouts import IMAGE_SUFFIXES, natural_key
-from steeldefect.data.sources import DARK
+from steeldefect.data.sources import DARK, scales_in_words
 from steeldefect.deploy.backends import TorchModel, load_model
 from steeldefect.deploy.card import Card
 from steeldefect.runs.errors import UserError, nearest, require
@@ -52,7 +53,13 @@ def find_images(pattern: Any) -> tuple[list[Path], Path]:
     require(pattern is not None, "images=null: give a folder, a file, or a pattern such as 'scans/*.png'")
     path = Path(str(pattern)).expanduser()
     if path.is_dir():
-        root, found = path, [p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+        # dot files and __MACOSX hold an archiver's notes, some of them named like images
+        inside = (
+            p
+            for p in path.rglob("*")
+            if not any(part.startswith((".", "__MACOSX")) for part in p.relative_to(path).parts)
+        )
+        root, found = path, [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
     elif path.is_file():
         root, found = path.parent, [path]
     else:
@@ -159,13 +166,20 @@ def predict(options: DictConfig) -> int:
     bad: list[Unreadable] = []
     reading = model.card.reading(options.max_pixels, bits)
     deepest: list[int] = []
+    scales: Counter[float] = Counter()
     for part, images, facts in batches(files, reading, batch, bad):
         results = predictions(model.card, part, model.probabilities(images))
         found += results
         deepest += [of.deepest for of in facts if of.deepest]
+        scales.update(of.scale for of in facts if of.scale is not None)
         if overlay is not None:
             overlay(part, root, images, [model.card.labels.index(p.label) for p in results])
     _tell(deepest, reading)
+    if len(scales) > 1:
+        log.warning(
+            "of the float and 32-bit images %s; those of the larger scale may be black to the model: save all on one scale",
+            scales_in_words(sorted(scales.items())),
+        )
     text = FORMATS[kind](model.card, found, bad)
     if options.output is None:
         sys.stdout.write(text)
@@ -189,7 +203,9 @@ def _tell(deepest: Sequence[int], reading: Reading) -> None:
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        # a name that is no UTF-8 is written as the bytes that it is
+        whole = text.encode("utf-8", "surrogateescape")
+        path.write_bytes(whole)
     except OSError as error:
         raise UserError(f"output={path}: cannot be written ({error.strerror})") from None
 

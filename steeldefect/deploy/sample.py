@@ -32,6 +32,11 @@ def sample(
     with (store.folder("cells", record["id"]) / "predictions.csv").open(newline="") as file:
         names = [row["image"] for row in csv.DictReader(file)]
     rows = {name: row for row, name in enumerate(images.names)}
+    if not rows.keys() >= set(names):
+        # renamed since: the same files in the same order
+        drawn, *_ = render(per_class=RENDERED_PER_CLASS, image_size=size, seed=0)
+        gone = next(name for name in names if name not in rows)
+        return drawn, f"{len(drawn)} rendered images of {len(CLASSES)} classes", f"no image is called {gone} any more"
     kept = names if limit is None else [names[i] for i in _spread(len(names), limit)]
     return images.images[[rows[name] for name in kept]], f"test part, {len(kept)} of {len(names)} images", ""
 

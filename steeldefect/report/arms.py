@@ -9,7 +9,7 @@ import numpy as np
 from steeldefect.report.collect import Collection, Record
 from steeldefect.report.permutation import contributions, scene_sums
 from steeldefect.report.repeats import ADVICE, cells, differing, repeat_of, require_pooled, trainings, way
-from steeldefect.report.statistics import Estimate, Run, difference, estimate, mean_run, terms
+from steeldefect.report.statistics import Answers, Estimate, Run, difference, estimate, mean_run, terms
 from steeldefect.runs.errors import UserError
 
 DATA_SET = "data set"
@@ -237,6 +237,9 @@ def paired_runs(
                 f"cells {cells[0]['id']} and {cells[1]['id']}: replicate {replicate} of {mixes} have different splits"
             )
         _require_trained_alike(*cells)
+        _require_same_images(
+            *((of[0].tested.get(cell["id"]), cell) for of, cell in zip((one, other), cells, strict=True))
+        )
         first, second = one[0].run(cells[0], metric, index), other[0].run(cells[1], metric, index)
         if first is not None and second is not None:
             paired[replicate] = difference(first, second)
@@ -283,6 +286,15 @@ def mean_of_runs(by_arm: Sequence[Mapping[int, Run]]) -> dict[int, Run]:
     """The mean over arms within each replicate that all of them have; the images are the same in all."""
     shared = sorted(set.intersection(*(set(runs) for runs in by_arm))) if by_arm else []
     return {replicate: mean_run([runs[replicate] for runs in by_arm]) for replicate in shared}
+
+
+def _require_same_images(one: tuple[Answers | None, Record], other: tuple[Answers | None, Record]) -> None:
+    """Answers are paired by their place, in the order of names."""
+    if one[0] is not None and other[0] is not None and not np.array_equal(one[0].image, other[0].image):
+        raise UserError(
+            f"cells {one[1]['id']} and {other[1]['id']}: the test images have other names in one than in the other; were they "
+            "renamed in between? Then train the older cells again"
+        )
 
 
 def require_one_kind(records: Sequence[Record], title: str) -> None:

@@ -15,6 +15,7 @@ from steeldefect.runs.errors import nearest
 
 _LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value>[^#]*)(?:# (?P<comment>.*))?")
 HYDRA_GROUPS = tuple(f"hydra/{name}" for name in ("launcher", "sweeper", "job_logging", "hydra_logging", "help"))
+_ID_LIKE_A_FLOAT = re.compile(r"[0-9]+e[0-9]+")  # one id in 285, of which Hydra would make a number
 _PLAIN = re.compile(r"[\w./:+%@?|$*-]*", re.ASCII)  # of an override's value
 _MORE = {("scale", "gpu"): "; a GPU is taken without being asked (trainer=auto), scale=paper is what one is needed for"}
 
@@ -25,6 +26,8 @@ def quoted(argument: str) -> str:
     Hydra's grammar knows neither ö nor parentheses nor ~ in a plain value. Anything else stays as it is, flags too.
     """
     key, _, value = argument.partition("=")
+    if key == "cell" and _ID_LIKE_A_FLOAT.fullmatch(value):
+        return f"{key}='{value}'"
     if argument.startswith("-") or _PLAIN.fullmatch(value) or value[:1] in tuple("'\"[{"):
         return argument
     path = str(Path(value).expanduser()) if value.startswith("~/") else value

@@ -16,6 +16,7 @@ from steeldefect.data.scenes import SceneTable, overlapping, overlapping_share
 from steeldefect.data.sources import ImageSet
 from steeldefect.data.splits import Split, limit_real, scenes_per_class
 from steeldefect.runs import identities
+from steeldefect.runs.errors import require
 from steeldefect.runs.identity import digest, file_sha256
 from steeldefect.runs.mixes import (
     added_counts,
@@ -141,7 +142,7 @@ class Context:
             synthetic,
             judge_updates(self.settings, self.real_counts),
             self.precision("judge"),
-            file_sha256(Path(weights)) if weights else None,
+            weights_sha256("quality.classifier.weights", weights),
             sum(self.real_counts) if synthetic is None else synthetic["images"],
         )
 
@@ -233,5 +234,12 @@ class Context:
     @property
     def weights_id(self) -> str | None:
         """SHA-256 of the file `classifier.weights`; None where training starts from random ones."""
-        path = self.settings["classifier"]["weights"]
-        return file_sha256(Path(path)) if path else None
+        return weights_sha256("classifier.weights", self.settings["classifier"]["weights"])
+
+
+def weights_sha256(key: str, path: str | None) -> str | None:
+    """Of the file that a config key names; None where it names none. UserError where there is no such file."""
+    if not path:
+        return None
+    require(Path(path).is_file(), f"{key}={path}: no such file")
+    return file_sha256(Path(path))

@@ -60,7 +60,9 @@ def cpu_has_bf16() -> bool:
 
 
 def available_threads(threads: int | None) -> int:
-    return threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
+    # a list gives the number of each level of nested regions, the first of which is meant
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return threads or (int(said) if said.isdecimal() else 0) or len(os.sched_getaffinity(0))
 
 
 # of glibc's malloc.h: how much stays free at the heap's end, how much is asked for at a time, how much is mapped apart

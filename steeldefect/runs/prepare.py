@@ -61,7 +61,7 @@ def _as_run(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _frozen(part: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(part.items()))
+    return tuple(sorted((key, tuple(value) if isinstance(value, list) else value) for key, value in part.items()))
 
 
 @functools.lru_cache(maxsize=2)

@@ -243,6 +243,7 @@ def _seeded(settings: dict[str, Any]) -> dict[str, Any]:
     split = settings["split"]
     if split["name"] == "grouped_cv":
         seed, folds = settings["split_seed"], split["folds"]
+        require(_is_whole(folds) and folds > 1, f"split.folds={folds}: must be a whole number from 2 up")
         require(
             split["fold"] is None,
             f"split.fold={split['fold']}: is split_seed mod {folds} (a replicate's number); give that",

@@ -96,9 +96,10 @@ class Store:
         final.parent.mkdir(parents=True, exist_ok=True)
         partial = final.parent / f".{identifier}.partial"
         with _lock(final.parent / f".{identifier}.lock", partial, wait):
-            if (partial / MANIFEST).exists():
+            if sealed := (partial / MANIFEST).exists():
                 _publish(partial, final)
-            if self.finished(kind, identifier) and not again:
+            # one that was made again and only not published yet is not made a third time
+            if self.finished(kind, identifier) and (sealed or not again):
                 yield None
                 return
             partial.mkdir(exist_ok=True)
@@ -201,10 +202,16 @@ def _publish(partial: Path, final: Path) -> None:
     for path in partial.iterdir():
         if path.name not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if final.exists():  # made again, or without a manifest and so garbage by definition
-        shutil.rmtree(final)
+    # made again, or without a manifest and so garbage by definition; moved aside whole, since half of it would pass for all
+    old = final.parent / f".{final.name}.old"
+    if old.exists():
+        shutil.rmtree(old)
+    if final.exists():
+        final.rename(old)
     partial.rename(final)
     _to_disk(final.parent)
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def _to_disk(path: Path) -> None:

@@ -197,6 +197,19 @@ def test_one_saturated_file_hides_no_camera_of_fewer_bits(tmp_path, caplog):
     assert not caplog.text
 
 
+def test_float_images_of_different_scales_are_told(tmp_path, caplog):
+    for k in range(4):
+        (tmp_path / "images" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+        values = np.linspace(0, 1.02 if k > 1 else 1.0, 64, dtype=np.float32).reshape(8, 8)
+        Image.fromarray(values).save(tmp_path / "images" / "ab"[k % 2] / f"{k}.tif")
+    dataset = config("image_folder", tmp_path / "images", image_size=8)
+    assert sorted(load_dataset(dataset, tmp_path / "cache").images.max((1, 2)).tolist()) == [1, 1, 255, 255]
+    assert "2 are read up to 1, 2 are read up to 255" in caplog.text
+    caplog.clear()
+    load_dataset(dataset, tmp_path / "cache")  # from the cache
+    assert "2 are read up to 1, 2 are read up to 255" in caplog.text
+
+
 def test_a_depth_that_gives_the_class_away_is_told(tmp_path, caplog):
     root = two_classes(tmp_path / "data")
     sixteen_bits(root, 16)

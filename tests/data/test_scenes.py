@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,11 +15,12 @@ from steeldefect.data.known import known_sets, match, pack, thumbnails, unpack
 from steeldefect.data.layouts import NEU_CLASSES, natural_key
 from steeldefect.data.overlaps import Settings, canonical_scenes
 from steeldefect.data.rendered import render
-from steeldefect.data.scenes import PAIRS, SCENES, SceneTable, overlapping_share, scenes_for
+from steeldefect.data.scenes import PAIRS, SCENES, SceneTable, blind, overlapping_share, scenes_for
 from steeldefect.data.sources import ImageSet, load_dataset
 from steeldefect.report.audit_figures import gallery, histogram
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.prepare import _data, _frozen
+from steeldefect.runs.store import MANIFEST
 from tests.conftest import ROOT
 
 SETTINGS = Settings(null_pairs=1000)
@@ -104,6 +106,79 @@ def test_an_audit_serves_other_orders_and_sizes_of_its_images_alone(
     changed = rendered.images.copy()
     changed[7] = 255 - changed[7]
     assert scenes_for(replace(rendered, images=changed), {}, tmp_path) is None
+
+
+def test_an_audit_is_found_though_its_files_were_renamed(rendered: ImageSet, audited: Audit, tmp_path: Path) -> None:
+    finish(audited, tmp_path / "scenes" / "abc")
+    (tmp_path / "scenes" / "abc" / MANIFEST).write_text(json.dumps({"identity": {"dataset": rendered.content}}))
+    renamed = replace(rendered, names=tuple(f"{name} (1)" for name in rendered.names))
+    found, before = scenes_for(renamed, {}, tmp_path), scenes_for(rendered, {}, tmp_path)
+    assert found is not None and before is not None and found.pairs is not None and before.pairs is not None
+    assert found.scenes.tolist() == before.scenes.tolist() and found.pairs.tolist() == before.pairs.tolist()
+    # other files of other names are not these
+    assert scenes_for(replace(renamed, content="another"), {}, tmp_path) is None
+
+
+def test_a_damaged_audit_of_other_images_is_passed_over(
+    rendered: ImageSet, audited: Audit, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    finish(audited, tmp_path / "scenes" / "abc")
+    finish(audited, tmp_path / "scenes" / "aaa")
+    table = tmp_path / "scenes" / "aaa" / SCENES
+    table.write_text(table.read_text().replace(",", ";"))
+    assert scenes_for(rendered, {}, tmp_path) is not None
+    assert f"{table.parent}: damaged" in caplog.text
+
+
+def test_a_copy_is_of_the_scene_of_its_original(
+    rendered: ImageSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = rendered.images.copy()
+    images[7], images[9] = images[2], images[2]
+    table = tmp_path / "scenes.csv"
+    lines = [f"{name},{k // 2}" for k, name in enumerate(rendered.names)]
+    table.write_text("\n".join(["image,scene", *lines]))
+    found = scenes_for(replace(rendered, images=images), {"scenes": str(table)}, tmp_path)
+    assert found is not None
+    # images 2 and 3, 6 and 7, 8 and 9 become one scene
+    assert len({found.scenes[k] for k in (2, 3, 6, 7, 8, 9)}) == 1
+    assert len(np.unique(found.scenes)) == 30 - 2 and "2 images are copies of one of another scene" in caplog.text
+    assert scenes_for(rendered, {"scenes": str(table)}, tmp_path).id != found.id
+
+
+def test_classes_that_an_audit_cannot_see_into_are_told(
+    rendered: ImageSet, audited: Audit, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        {"class": "dark", "threshold": "1.7010"},
+        {"class": "grey", "threshold": "0.0670"},
+        {"class": "all", "threshold": "1.7010"},
+    ]
+    assert blind(rows) == ["dark"]
+    finish(audited, tmp_path / "scenes" / "abc")
+    (tmp_path / "scenes" / "abc" / MANIFEST).write_text(json.dumps({"summary": {"classes": rows}}))
+    assert scenes_for(rendered, {}, tmp_path) is not None
+    assert "could not tell overlaps in dark" in caplog.text
+
+
+@pytest.mark.parametrize("ground", ["noise", "clipped"])
+def test_scratches_on_black_are_not_called_clean(ground: str) -> None:
+    """Two crops of each of ten plates: found on a field with noise; on one that is black throughout that cannot be told."""
+    rng = np.random.default_rng(0)
+    crops = []
+    for _ in range(10):
+        plate = rng.normal(90 if ground == "noise" else -60, 12, (96, 96))
+        for _ in range(4):
+            row, column, length = rng.integers(8, 88), rng.integers(4, 40), rng.integers(20, 50)
+            plate[row : row + 2, column : column + length] += 150
+        plate = plate.clip(0, 255).round().astype(np.uint8)
+        crops += [plate[:64, :64], plate[12:76, 8:72]]
+    images = np.stack(crops)
+    names, scenes = tuple(f"plate/{k}" for k in range(20)), np.arange(20) // 2
+    made = audit(ImageSet(images, np.zeros(20, np.int64), names, ("plate",), "", None, ""), SETTINGS, threads=1)
+    linked = sum(made.scenes[2 * k] == made.scenes[2 * k + 1] for k in range(10))
+    assert len(np.unique(scenes)) == 10
+    assert linked == 10 if ground == "noise" else linked == 10 or blind(summary_rows(made)) == ["plate"]
 
 
 def test_audits_that_disagree_are_named(rendered: ImageSet, audited: Audit, tmp_path: Path) -> None:

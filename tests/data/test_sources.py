@@ -1,6 +1,7 @@
 """Layouts, names and bad files; images are made here, NEU is read where it is at hand."""
 
 import logging
+import os
 import shutil
 import struct
 import zlib
@@ -267,6 +268,17 @@ def test_stems_that_look_like_other_names_stay_unique(tmp_path):
         save(root / "good" / name, picture(k))
     names = load_dataset(config("image_folder", root, image_size=8), tmp_path / "cache").names
     assert len(set(names)) == len(names) == 9 and "good/1" in names
+
+
+def test_names_that_are_not_utf8_are_refused_before_anything_is_read(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "1.png")
+    os.rename(os.fsencode(tmp_path / "a" / "1.png"), os.fsencode(tmp_path / "a") + b"/Oberfl\xe4che.png")  # noqa: PTH104
+    with pytest.raises(UserError, match=r"Oberfl\\xe4che.png': its name is not UTF-8"):
+        load_dataset(
+            {"name": "image_folder", "root": str(tmp_path), "image_size": 8, "max_pixels": 10**6}, tmp_path / "cache"
+        )
 
 
 def test_natural_order():

@@ -117,6 +117,14 @@ def test_a_table_names_each_file_and_class(exported: Exported, folder: Path, cap
     assert code == 0 and "turned.jpg" in shown and any(name in shown for name in exported.record["classes"])
 
 
+def test_what_an_archiver_leaves_is_no_image(folder: Path) -> None:
+    before = find_images(folder)[0]
+    (folder / "__MACOSX").mkdir()
+    for name in ("._x.png", "__MACOSX/x.png"):
+        (folder / name).write_bytes(b"notes")
+    assert find_images(folder)[0] == before
+
+
 def test_files_are_found_by_folder_pattern_and_name(folder: Path) -> None:
     assert len(find_images(folder)[0]) == 11
     assert [p.name for p in find_images(folder / "*.png")[0]] == ["broken.png"]

@@ -47,6 +47,12 @@ def test_a_path_that_is_there_needs_no_quotes(tmp_path: Path, name: str) -> None
         assert compose("train_gan", [quoted(argument)]).dataset.root == str(tmp_path / name)
 
 
+def test_an_id_is_no_number() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for given in ("12e456789012", "1234567890e1", "12ab34cd56ef", "123456789012"):
+            assert str(compose("export", [quoted(f"cell={given}")]).cell) == given
+
+
 def test_what_is_no_path_stays_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for argument in (
         "-m",

@@ -1,10 +1,11 @@
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from steeldefect.runs.device import accelerator_kind, cpu_has_bf16, gpu_name, resolve_precision
+from steeldefect.runs.device import accelerator_kind, available_threads, cpu_has_bf16, gpu_name, resolve_precision
 from steeldefect.runs.environment import alike, machine
 from steeldefect.runs.errors import UserError
 
@@ -63,3 +64,10 @@ def test_a_gpu_is_part_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpu_name("cpu") is None
     assert machine(gpu_name("auto")) == f"{machine()}, NVIDIA H200"
     assert not alike(machine(), machine("NVIDIA H200")) and not alike(machine("NVIDIA A100"), machine("NVIDIA H200"))
+
+
+@pytest.mark.parametrize(("said", "threads"), [("3", 3), ("4,2", 4), ("", None), ("many", None)])
+def test_threads_that_openmp_is_told(monkeypatch: pytest.MonkeyPatch, said: str, threads: int | None) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert available_threads(None) == threads or len(os.sched_getaffinity(0))
+    assert available_threads(7) == 7

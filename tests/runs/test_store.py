@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -105,3 +106,33 @@ def test_an_interrupted_try_is_dead_not_failed(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert not (work.folder / "failed.json").exists()
     assert read_json(work.folder / "running.json")["pid"] > 0
+
+
+def test_an_artifact_that_is_made_again_is_whole_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+
+    def make(text: str) -> bool:
+        with store.write("cells", IDENTITY, again=True) as work:
+            if work is not None:
+                (work.folder / "record.json").write_text(text)
+        return work is not None
+
+    make("old")
+    identifier = digest(IDENTITY)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # killed while the old one is removed
+    with monkeypatch.context() as disturbed, pytest.raises(KeyboardInterrupt):
+        disturbed.setattr("shutil.rmtree", die)
+        make("new")
+    assert (store.need("cells", identifier, "") / "record.json").read_text() == "new"
+    # killed between the two renames: the new one is published, and not made a third time
+    final, partial = tmp_path / "cells" / identifier, tmp_path / "cells" / f".{identifier}.partial"
+    shutil.rmtree(tmp_path / "cells" / f".{identifier}.old")
+    final.rename(partial)
+    assert not make("third") and (store.need("cells", identifier, "") / "record.json").read_text() == "new"
+    assert [path.name for path in (tmp_path / "cells").iterdir()] == [identifier]
