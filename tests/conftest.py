@@ -1,6 +1,7 @@
 """What tests share: the real data set where it is there, and contexts composed from the real configs."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,9 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+# a shell starts what runs in its background with ctrl-C ignored, and some tests send it to themselves
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # what takes longest starts first, so that the processes of `make test` end together
 LONGEST = ("test_verbs.py", "test_parts.py", "test_docs.py", "test_launcher.py", "test_scenes.py", "test_stop.py")
