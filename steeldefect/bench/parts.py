@@ -22,6 +22,7 @@ from steeldefect.bench.timing import Row
 from steeldefect.bench.verbs import side_by_side, verb_rows
 from steeldefect.bench.write import PARTS, part_file
 from steeldefect.data.sources import ImageSet, load_dataset
+from steeldefect.report.collect import without_path
 from steeldefect.runs.context import Context
 from steeldefect.runs.device import available_threads, keep_freed_memory, numerics, resolve_precision, torch_device
 from steeldefect.runs.environment import command_line, git_commit, machine, versions
@@ -76,7 +77,8 @@ class Bench:
                 return [Row(**row) for row in kept["rows"]]
         rows = self._measures[part]()
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = {"command": command_line(), "commit": git_commit(), "machine": machine(), "versions": versions()}
+        command = without_path(command_line())  # parts are committed
+        made = {"command": command, "commit": git_commit(), "machine": machine(), "versions": versions()}
         threads = {"threads": torch.get_num_threads(), "device": str(self.device)}
         write_json(path, {"key": key, "rows": [asdict(row) for row in rows], **made, **threads})
         return rows

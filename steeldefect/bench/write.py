@@ -7,7 +7,6 @@ from typing import Any
 
 from steeldefect.bench.growth import growth_figure
 from steeldefect.bench.timing import Row
-from steeldefect.report.collect import without_path
 from steeldefect.report.provenance import write_kept
 from steeldefect.report.tables import to_csv
 from steeldefect.runs.errors import require
@@ -68,6 +67,6 @@ def _table(rows: Sequence[Row]) -> str:
 def _made(kept: Mapping[str, Any]) -> str:
     torch = kept["versions"].get("torch", "unknown")
     return (
-        f"Made by `{without_path(kept['command'])}` at commit {kept['commit']}; {kept['machine']}, "
+        f"Made by `{kept['command']}` at commit {kept['commit']}; {kept['machine']}, "
         f"{kept['device']}, {kept['threads']} threads, torch {torch}.\n"
     )

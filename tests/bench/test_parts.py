@@ -84,8 +84,12 @@ def test_the_plain_generator_is_ours_in_another_memory_format(tiny: Compose) -> 
     assert other(z, labels).is_contiguous()
 
 
-def test_parts_are_measured_once_and_shown_together(tiny: Compose, tmp_path: Path) -> None:
+def test_parts_are_measured_once_and_shown_together(
+    tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / "bench"
+    typed = f"python experiments/benchmark.py output={output}"
+    monkeypatch.setattr("steeldefect.bench.parts.command_line", lambda: typed)
 
     def run(*overrides: str) -> dict[str, dict[str, str]]:
         main.__wrapped__(tiny("benchmark", *SMALL, f"output={output}", *overrides))
@@ -102,6 +106,10 @@ def test_parts_are_measured_once_and_shown_together(tiny: Compose, tmp_path: Pat
     assert list(row) == ["name", "ours", "other", "unit", "ratio"]
     assert float(row["ratio"]) == pytest.approx(float(row["other"]) / float(row["ours"]), rel=0.01)
     assert 0 < float(at_roof["ratio"]) == pytest.approx(float(at_roof["other"]) / float(row["ours"]), rel=0.01)
+
+    # parts are committed: the command is there, and no folder of this machine
+    kept = (output / "parts" / "roof.json").read_text()
+    assert "benchmark.py output=bench" in kept and str(tmp_path) not in kept + (output / "README.md").read_text()
 
     second = run("parts=[roof,adversarial,classifier,profile,overhead]")
     assert {name: second[name] for name in first} == first
