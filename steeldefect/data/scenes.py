@@ -21,9 +21,8 @@ from steeldefect.runs.store import MANIFEST, read_json, verify
 
 log = logging.getLogger(__name__)
 SCENES, PAIRS, FINGERPRINTS = "scenes.csv", "pairs.csv", "fingerprints.npy"
-BLIND = (
-    0.5  # a threshold above which hardly an overlap is found: 19 in 20 of those of NEU-CLS stand out by less than 0.59
-)
+# a threshold above which hardly an overlap is found: 19 in 20 of those of NEU-CLS stand out by less than 0.59
+BLIND = 0.5
 
 
 @dataclass(frozen=True, eq=False)

@@ -141,10 +141,13 @@ def families(tables: Sequence[Arms]) -> list[list[Arms]]:
             if arms.group[:4] == key[:4] and group not in have and any(map(group.holds, arms.collection.records)):
                 have.add(group)
                 own.append(Arms(arms.collection, group, arms.replicates, arms.metric))
-    families = [own for own in found.values() if any(arms.group.real_per_class is not None for arms in own)]
-    # what no generator has is told with each that there is
-    whole = [own for own in families if own[0].group.gan != "none"]
-    return whole or families
+    # cells without a bank are told with each generator that there is
+    with_bank = {key[:4] for key in found if key[4] != "none"}
+    return [
+        own
+        for key, own in found.items()
+        if any(arms.group.real_per_class is not None for arms in own) and (key[4] != "none" or key[:4] not in with_bank)
+    ]
 
 
 def low_data_tables(family: Sequence[Arms], declared: Sequence[str] = ()) -> list[LowDataTable]:

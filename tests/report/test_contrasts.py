@@ -515,6 +515,24 @@ def test_brackets_reach_the_terminal():
     assert "[+7.8, +17.4] n=4" in out.getvalue() and "org20 helps." in " ".join(out.getvalue().split())
 
 
+def test_real_images_alone_are_told_with_each_generator_that_there_is():
+    """A number of real images at which a generator has no cell stays a knot of what its bank is worth."""
+
+    def changed(records):
+        few = [r for r in records if r["real_per_class"] == 10 and r["augment"] == "none"]
+        real = [r for r in few if r["gan"] == "none"]
+        # another number of real images, and another data set, without a bank
+        more = [r | {"id": f"e{r['id'][1:]}", "real_per_class": 20} for r in real]
+        other = [r | {"id": f"d{r['id'][1:]}", "dataset": "other"} for r in real]
+        return [*few, *more, *other]
+
+    found = families(arms_of("low_data", changed))
+    told = {
+        (own[0].group.dataset, own[0].group.gan): sorted(arms.group.real_per_class for arms in own) for own in found
+    }
+    assert told == {("neu_cls", "edcgan"): [10, 20], ("other", "none"): [10]}
+
+
 def known(means: list[float], errors: list[float] | None = None) -> list[Estimate]:
     return [
         Estimate(mean, mean - 1, mean + 1, 3, "", error, 2.0)
