@@ -39,10 +39,16 @@ class BareAdversarial(AdversarialModule):
         self.updates += 1
 
 
+def plain_deconvolution(wide: int, narrow: int, kernel: int) -> nn.Module:
+    """torch's own layer, the bias inside."""
+    return nn.ConvTranspose2d(wide, narrow, kernel, stride=2, padding=1, output_padding=4 - kernel)
+
+
 class PlainGenerator(Generator):
-    """Ours in the memory format that torch takes by itself (NCHW)."""
+    """Ours in torch's own layers and the memory format that torch takes by itself (NCHW)."""
 
     layout = torch.contiguous_format
+    deconvolution = staticmethod(plain_deconvolution)
 
 
 def our_step(gan: dict[str, Any], classes: int, precision: str, device: torch.device) -> Callable[[], None]:

@@ -1,8 +1,8 @@
 """Generator and discriminator of EDCGAN (paper: Table 1), their sizes derived from the image size."""
 
 import itertools
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from steeldefect.classify.efficientnet import efficientnet_lite0
 from steeldefect.gan.layers import (
     ADropout,
     ConditionalBatchNorm2d,
+    Deconvolution,
     Detail,
     Labelled,
     MinibatchStd,
@@ -46,6 +47,7 @@ class Generator(nn.Module):
     """
 
     layout = torch.channels_last
+    deconvolution: ClassVar[Callable[[int, int, int], nn.Module]] = Deconvolution
 
     def __init__(self, image_size: int, latent_dim: int, classes: int, options: Mapping[str, Any]) -> None:
         super().__init__()
@@ -79,12 +81,11 @@ class Generator(nn.Module):
             yield nn.BatchNorm2d(channels)
         yield activation(options["activation"])
 
-    @staticmethod
-    def _doubling(wide: int, narrow: int, options: Mapping[str, Any]) -> nn.Module:
+    @classmethod
+    def _doubling(cls, wide: int, narrow: int, options: Mapping[str, Any]) -> nn.Module:
         if options["upsampling"] == "resize":
             return ResizeConvolution(wide, narrow)
-        kernel = options["kernel"]
-        return nn.ConvTranspose2d(wide, narrow, kernel, stride=2, padding=1, output_padding=4 - kernel)
+        return cls.deconvolution(wide, narrow, options["kernel"])
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         z, noise = z[:, : self.latent_dim], z[:, self.latent_dim :]

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from steeldefect.gan.layers import (
     ADropout,
     ConditionalBatchNorm2d,
+    Deconvolution,
     Detail,
     MinibatchStd,
     Noise,
@@ -90,6 +91,27 @@ def test_resize_convolution_equals_nearest_neighbour_and_a_convolution() -> None
     assert torch.allclose(layer(x), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kernel", [3, 4])
+def test_deconvolution_equals_torchs_with_its_gradients(kernel: int, precision: torch.dtype) -> None:
+    torch.manual_seed(0)
+    plain, x = torch.nn.ConvTranspose2d(5, 3, kernel, stride=2, padding=1, output_padding=4 - kernel), torch.randn(2, 5, 4, 6)
+    ours = Deconvolution(5, 3, kernel)
+    ours.load_state_dict(plain.state_dict())
+    found = []
+    for layer in (ours, plain):
+        leaf = x.clone().requires_grad_()
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            y = layer(leaf)
+        y.float().square().sum().backward()
+        found.append((y, leaf.grad, layer.weight.grad, layer.bias.grad))
+    for own, other in zip(*found, strict=True):
+        assert own.dtype == other.dtype
+        assert own.shape == other.shape
+        tolerance = 1e-5 if precision == torch.float32 else 0.03
+        assert torch.allclose(own, other, rtol=tolerance, atol=tolerance * other.abs().max().item())
+
+
 @pytest.mark.parametrize("kernel", [3, 4])
 def test_a_flat_map_stays_flat_under_resize_and_gets_a_checkerboard_from_a_deconvolution(kernel: int) -> None:
     """Energy at the stride frequencies (half the sampling rate in x, y or both) of what a constant map turns into."""
@@ -98,7 +120,7 @@ def test_a_flat_map_stays_flat_under_resize_and_gets_a_checkerboard_from_a_decon
     energy = {}
     for name, layer in {
         "resize": ResizeConvolution(8, 16),
-        "deconvolution": torch.nn.ConvTranspose2d(8, 16, kernel, stride=2, padding=1, output_padding=4 - kernel),
+        "deconvolution": Deconvolution(8, 16, kernel),
     }.items():
         inner = layer(x)[..., 2:-2, 2:-2].double()
         spectrum = torch.fft.fft2(inner).abs().square().sum((0, 1))
