@@ -83,7 +83,7 @@ GRID = $(if $(SAID),classifier=$(CLASSIFIERS)) $(MIXED)
 RUNS = replicate=$(REPLICATES) $(if $(REPEATS),repeat=$(REPEATS))
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test test-coverage lint format audit validate-audit split gan bank quality ablation generators table2 table3 inflation controls \
+.PHONY: help setup demo test test-coverage lint format audit validate-audit split gan bank quality ablation gan-rates generators table2 table3 inflation controls \
 	low-data choose-lr plan report status clean clean-artifacts
 .DEFAULT_GOAL := help
 
@@ -151,6 +151,12 @@ ablation: $(STAMP) ## what each ingredient of edcgan_plus is worth: eighteen gen
 	$(RUN)/synthesize.py $(SWEEP) experiment=gan_ablation $(ABLATED)
 	$(RUN)/evaluate_gan.py $(SWEEP) experiment=gan_ablation $(ABLATED)
 	$(RUN)/report.py study=generators_ablation $(call PUT,generators_ablation) $(FROM) $(ABLATED)
+
+gan-rates: $(STAMP) ## dcgan, edcgan and edcgan_plus at three learning rates each, on one development replicate
+	$(RUN)/train_gan.py $(SWEEP) experiment=gan_rates $(ABLATED)
+	$(RUN)/synthesize.py $(SWEEP) experiment=gan_rates $(ABLATED)
+	$(RUN)/evaluate_gan.py $(SWEEP) experiment=gan_rates $(ABLATED)
+	$(RUN)/report.py study=generators $(call PUT,generators) $(FROM) $(ABLATED)
 
 generators: $(STAMP) ## the table of the generators whose quality was measured
 	$(RUN)/report.py study=generators $(call PUT,generators) $(FROM) $(BASE)

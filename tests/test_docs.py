@@ -175,7 +175,7 @@ def test_make_leaves_no_variable_out() -> None:
     assert "source=[experiments/results/inflation," in report
     # split is what it sweeps
     assert "split=" not in " ".join(expanded("make plan STUDY=inflation"))
-    for target in ("generators", "ablation", "bench"):
+    for target in ("generators", "ablation", "gan-rates", "bench"):
         assert "output=kept" in expanded(f"make {target} OUTPUT=kept")[-1]
 
 
