@@ -187,9 +187,9 @@ def trials(bench: Bench, stage: Stage, kind: str, kills: int) -> Iterator[tuple[
 
 @verb("faults")
 def main(cfg: DictConfig) -> None:
-    from steeldefect.report.collect import without_path
     from steeldefect.report.provenance import write_kept
     from steeldefect.runs.environment import command_line, git_commit, machine
+    from steeldefect.runs.portable import without_path
     from steeldefect.runs.settings import plain
 
     settings, started = plain(cfg), time.monotonic()

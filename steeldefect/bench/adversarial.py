@@ -11,6 +11,7 @@ from steeldefect.bench.roof import Roof, at_the_roof
 from steeldefect.bench.steps import autocast, random_images
 from steeldefect.bench.timing import Row, Side, alternating, apart, timed
 from steeldefect.data.datamodule import MixDataModule, to_float
+from steeldefect.gan.layers import Deconvolution
 from steeldefect.gan.module import AdversarialModule
 from steeldefect.gan.networks import Discriminator, Generator, latent_size
 
@@ -39,16 +40,17 @@ class BareAdversarial(AdversarialModule):
         self.updates += 1
 
 
-def plain_deconvolution(wide: int, narrow: int, kernel: int) -> nn.Module:
-    """torch's own layer, the bias inside."""
-    return nn.ConvTranspose2d(wide, narrow, kernel, stride=2, padding=1, output_padding=4 - kernel)
+class PlainDeconvolution(Deconvolution):
+    """torch's own, the bias inside."""
+
+    forward = nn.ConvTranspose2d.forward
 
 
 class PlainGenerator(Generator):
     """Ours in torch's own layers and the memory format that torch takes by itself (NCHW)."""
 
     layout = torch.contiguous_format
-    deconvolution = staticmethod(plain_deconvolution)
+    deconvolution = PlainDeconvolution
 
 
 def our_step(gan: dict[str, Any], classes: int, precision: str, device: torch.device) -> Callable[[], None]:

@@ -22,12 +22,12 @@ from steeldefect.bench.timing import Row
 from steeldefect.bench.verbs import side_by_side, verb_rows
 from steeldefect.bench.write import PARTS, part_file
 from steeldefect.data.sources import ImageSet, load_dataset
-from steeldefect.report.collect import without_path
 from steeldefect.runs.context import Context
 from steeldefect.runs.device import available_threads, keep_freed_memory, numerics, resolve_precision, torch_device
 from steeldefect.runs.environment import command_line, git_commit, machine, versions
 from steeldefect.runs.errors import nearest, require
 from steeldefect.runs.identity import digest
+from steeldefect.runs.portable import without_path
 from steeldefect.runs.store import read_json, write_json
 
 PASSED_ON = ("dataset", "split", "trainer", "precision")  # overrides that verbs in processes of their own get too

@@ -8,6 +8,7 @@ from typing import Any
 from steeldefect.data.decode import DECODE_RECIPE, FITS, Reading
 from steeldefect.data.layouts import NEU_SIZE
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.portable import without_path
 
 PREFIX = "steeldefect."  # of the keys in ONNX metadata
 SCHEMA = 1
@@ -59,7 +60,8 @@ def card_of_record(record: Mapping[str, Any]) -> Card:
         **({"repeat": record["repeat"]} if record.get("repeat") else {}),
         "ids": record["ids"],
         "metrics": record["metrics"],
-        **{key: record["environment"][key] for key in ("command", "commit", "precision")},
+        "command": without_path(str(record["environment"]["command"])),
+        **{key: record["environment"][key] for key in ("commit", "precision")},
     }
     preprocessing = {
         "image_size": config["dataset"]["image_size"] or NEU_SIZE,

@@ -58,19 +58,19 @@ class ADropout(nn.Module):
 
 
 def _deconvolved(x: Tensor, weight: Tensor, bias: Tensor, output_padding: int = 0) -> Tensor:
-    """A deconvolution of stride 2 and padding 1. The bias is added behind it: a CPU takes longer over its gradient inside than over the weights'."""
+    """Stride 2, padding 1. The bias goes behind it: inside, a CPU spends more on its gradient than on that of the weights."""
     y = F.conv_transpose2d(x, weight, None, stride=2, padding=1, output_padding=output_padding)
     return y.add_(bias.to(y.dtype)[:, None, None])
 
 
 class Deconvolution(nn.ConvTranspose2d):
-    """Deconvolution by two: `(N, C, H, W)` to `(N, out, 2H, 2W)`; an odd `kernel` lays a row and a column on (paper: Table 1)."""
+    """`(N, C, H, W)` to `(N, out, 2H, 2W)` (paper: Table 1, kernel 3); an odd kernel lays a row and a column on."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
         super().__init__(in_channels, out_channels, kernel, stride=2, padding=1, output_padding=4 - kernel)
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        return _deconvolved(x, self.weight, cast(Tensor, self.bias), 4 - self.kernel_size[0])
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return _deconvolved(input, self.weight, cast(Tensor, self.bias), 4 - self.kernel_size[0])
 
 
 class ResizeConvolution(nn.Conv2d):

@@ -1,8 +1,8 @@
 """Generator and discriminator of EDCGAN (paper: Table 1), their sizes derived from the image size."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ class Generator(nn.Module):
     """
 
     layout = torch.channels_last
-    deconvolution: ClassVar[Callable[[int, int, int], nn.Module]] = Deconvolution
+    deconvolution: type[Deconvolution] = Deconvolution
 
     def __init__(self, image_size: int, latent_dim: int, classes: int, options: Mapping[str, Any]) -> None:
         super().__init__()

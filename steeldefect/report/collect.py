@@ -2,9 +2,7 @@
 
 import csv
 import json
-import re
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 
 from steeldefect.report.statistics import Answers
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.portable import without_path, without_paths
 from steeldefect.runs.store import MANIFEST, read_json, verify
 
 Record = dict[str, Any]
@@ -235,23 +234,3 @@ def write_committed(collection: Collection, folder: Path) -> None:
             answers = [given.get(identifier, "") for identifier in ids]
             known = [value if value >= 0 else "" for value in (scene, label, overlaps)]
             writer.writerow([dataset, image, *known, *answers])
-
-
-def without_paths(part: Any) -> Any:
-    """The same content, without the machine's own folders: absolute paths become their last part."""
-    if isinstance(part, Mapping):
-        return {key: without_path(value) if key == "command" else without_paths(value) for key, value in part.items()}
-    if isinstance(part, list | tuple):
-        return [without_paths(value) for value in part]
-    if isinstance(part, str) and re.match(r"(/|~|\.\.?/|[A-Za-z]:\\)", part):
-        return Path(part).name
-    return part
-
-
-def without_path(command: str) -> str:
-    """`dataset.root=/home/me/neu` becomes `dataset.root=neu`."""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        words = command.split()
-    return shlex.join(re.sub(r"(?<![\w.])(~|\.\.)?/\S*/", "", word) for word in words)

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table as RichTable
 
 from steeldefect.report.arms import matching
-from steeldefect.report.collect import Record, without_path, without_paths
+from steeldefect.report.collect import Record
 from steeldefect.report.costs import BEFORE
 from steeldefect.report.provenance import KEPT
 from steeldefect.report.statistics import Estimate, Run, estimate
@@ -18,6 +18,7 @@ from steeldefect.report.tables import number, to_csv
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.identities import MEASURED, seen_through
 from steeldefect.runs.identity import canonical
+from steeldefect.runs.portable import without_path, without_paths
 from steeldefect.runs.store import MANIFEST, read_json
 
 STUDIES = ("generators", "generators_ablation")

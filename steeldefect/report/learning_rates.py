@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from steeldefect.report.arms import DEVELOPMENT
-from steeldefect.report.collect import Record, without_path, without_paths
+from steeldefect.report.collect import Record
 from steeldefect.report.tables import number, to_csv
 from steeldefect.runs.errors import UserError, require
+from steeldefect.runs.portable import without_path, without_paths
 from steeldefect.runs.store import MANIFEST, read_json
 
 TRIALS = "trials.jsonl"

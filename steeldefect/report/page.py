@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from steeldefect.report import galleries
 from steeldefect.report.arms import Arms, Group
-from steeldefect.report.collect import Collection, Record, without_paths
+from steeldefect.report.collect import Collection, Record
 from steeldefect.report.contrasts import NOTE as CONTRASTS_NOTE
 from steeldefect.report.contrasts import ContrastTable
 from steeldefect.report.low_data import NOTE as LOW_DATA_NOTE
@@ -34,6 +34,7 @@ from steeldefect.report.page_tables import Cell, Confusion, View, cells_view, co
 from steeldefect.report.provenance import Shown, commands, facts
 from steeldefect.report.tables import TITLES
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.portable import without_paths
 from steeldefect.runs.store import MANIFEST, read_json
 
 log = logging.getLogger(__name__)

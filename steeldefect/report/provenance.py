@@ -8,10 +8,11 @@ from rich.table import Table as RichTable
 
 from steeldefect.report import repeats
 from steeldefect.report.arms import Arms, Group, Missing
-from steeldefect.report.collect import Collection, Record, without_path
+from steeldefect.report.collect import Collection, Record
 from steeldefect.report.contrasts import ContrastTable
 from steeldefect.report.statistics import Estimate
 from steeldefect.report.tables import BASELINE, TITLES
+from steeldefect.runs.portable import without_path
 
 
 class Shown(Protocol):

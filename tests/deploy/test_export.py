@@ -50,6 +50,13 @@ def test_the_onnx_file_holds_labels_preprocessing_provenance_and_check(exported:
     assert session.get_inputs()[0].shape[1:] == [32, 32] and isinstance(session.get_inputs()[0].shape[0], str)
 
 
+def test_a_card_keeps_no_folder_of_the_machine(exported: Exported) -> None:
+    typed = "python experiments/train_classifier.py dataset.root=/home/me/photographs mix=org20"
+    environment = exported.record["environment"] | {"command": typed}
+    card = card_of_record(exported.record | {"environment": environment})
+    assert card.provenance["command"] == "python experiments/train_classifier.py dataset.root=photographs mix=org20"
+
+
 @pytest.mark.parametrize("batch", [1, 5])
 def test_both_files_give_the_same_probabilities_for_any_batch(exported: Exported, batch: int) -> None:
     onnx, other = load_model(exported.onnx), load_model(exported.torch)

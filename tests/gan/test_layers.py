@@ -95,7 +95,10 @@ def test_resize_convolution_equals_nearest_neighbour_and_a_convolution() -> None
 @pytest.mark.parametrize("kernel", [3, 4])
 def test_deconvolution_equals_torchs_with_its_gradients(kernel: int, precision: torch.dtype) -> None:
     torch.manual_seed(0)
-    plain, x = torch.nn.ConvTranspose2d(5, 3, kernel, stride=2, padding=1, output_padding=4 - kernel), torch.randn(2, 5, 4, 6)
+    plain, x = (
+        torch.nn.ConvTranspose2d(5, 3, kernel, stride=2, padding=1, output_padding=4 - kernel),
+        torch.randn(2, 5, 4, 6),
+    )
     ours = Deconvolution(5, 3, kernel)
     ours.load_state_dict(plain.state_dict())
     found = []

@@ -12,10 +12,11 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from steeldefect.report.arms import Arms, Group, groups, study_records
-from steeldefect.report.collect import Collection, collect, folders, read_records, without_paths, write_committed
+from steeldefect.report.collect import Collection, collect, folders, read_records, write_committed
 from steeldefect.report.tables import SUMMARY, paper_table, table2, table3
 from steeldefect.report.write import Grid, write_report
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.portable import without_paths
 from tests.report.make_fixture import EXPECTED, FIXTURE, GOLDEN, GRID, STUDY_GRIDS, make_record
 
 ROOT = Path(__file__).resolve().parents[2]
