@@ -1,6 +1,7 @@
 """The files of a report, from a collection of records."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,8 @@ paper's measure, not average precision. The paper's figures are as printed.
 
 
 DIFFERENCES = "differences"
+# how the names of figures begin
+FIGURES = ("share-", "confusion-", "samples-", "synthetic-", "differences-", "low_data-", "gan_curves")
 
 
 @dataclass(kw_only=True)
@@ -147,6 +150,8 @@ def write_report(
     sections += [f"## How to read the differences\n\n{CONTRASTS_NOTE}"]
     sections += [_gan_section(collection, output, artifacts)] if figures is True else []
     sections.append(provenance(collection))
+    if figures:
+        _clear_figures(output / "figures", sections)
     _write_tables(report, output)
     (output / "summary.csv").write_text(to_csv(SUMMARY, summary(study or "all", tables)))
     (output / "report.md").write_text("\n".join([*sections, cells_table(collection)]))
@@ -234,6 +239,14 @@ def _write_tables(report: Report, output: Path) -> None:
         (output / "exchange.csv").write_text(to_csv(EXCHANGE, exchange))
     else:
         (output / "exchange.csv").unlink(missing_ok=True)
+
+
+def _clear_figures(folder: Path, sections: Sequence[str]) -> None:
+    """Deletes figures of an earlier report whose groups or tables are no part of this one."""
+    linked = set(re.findall(r"\(figures/(.+?)\.svg\)", "".join(sections)))
+    for path in folder.iterdir():
+        if path.name.startswith(FIGURES) and path.suffix in (".svg", ".png") and path.stem not in linked:
+            path.unlink()
 
 
 def _controls(arms: Arms, grid: Grid, study: str | None, declared: Sequence[str]) -> list[Table]:

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -145,6 +146,21 @@ def test_paths_are_cut_to_their_names():
     cut = without_paths(kept | {"file": "/a/b/c.bmp", "parts": ["/x/y"], "lr": "1/2"})
     assert cut["command"] == "python experiments/x.py dataset.root=neu 'a=[c]' out=e"
     assert (cut["file"], cut["parts"], cut["lr"], cut["n"]) == ("c.bmp", ["y"], "1/2", 1)
+
+
+def test_figures_of_an_earlier_report_go_and_others_stay(tmp_path):
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    gone, kept = folder / "differences-other-grouped-cpu.svg", folder / "by_hand.png"
+    for path in (gone, gone.with_suffix(".png"), kept):
+        path.write_text("")
+    write_report(collect(FIXTURE), tmp_path, GRID, tmp_path / "none", figures=False)
+    assert gone.exists()  # figures were not asked for
+    write_report(collect(FIXTURE), tmp_path, GRID, tmp_path / "none", figures="differences")
+    linked = set(re.findall(r"figures/(.+?)\.svg", (tmp_path / "report.md").read_text()))
+    assert linked and {path.name for path in folder.iterdir()} == {kept.name} | {
+        f"{name}.{ending}" for name in linked for ending in ("svg", "png")
+    }
 
 
 def test_what_was_written_by_hand_in_a_readme_stays(tmp_path):
