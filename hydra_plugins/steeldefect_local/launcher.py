@@ -47,6 +47,7 @@ class Cell:
     overrides: list[str]
     process: "subprocess.Popen[bytes]"
     started: float
+    gpu: str | None = None  # the one of several that is its own
     stopped: float | None = None  # when its time was over
 
 
@@ -60,6 +61,7 @@ class LocalLauncher(Launcher):
         self.n_jobs, self.timeout_s = n_jobs, timeout_s
         shared = os.environ.get("OMP_NUM_THREADS") or max(1, len(os.sched_getaffinity(0)) // n_jobs)
         self.threads = str(threads or shared)
+        self.gpus: list[str] = []
         self.config = DictConfig({})
         self.hydra_context: HydraContext | None = None
         self.total = 0
@@ -69,6 +71,8 @@ class LocalLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        if self.n_jobs > 1 and OmegaConf.select(self.config, "trainer.accelerator") != "cpu":
+            self.gpus = visible_gpus()
         waiting = list(enumerate(job_overrides, initial_job_idx))
         self.total = max(sweep_size(self.config), initial_job_idx + len(waiting))
         log.info("Launching %d cells, %d at a time, %s threads each", len(waiting), self.n_jobs, self.threads)
@@ -81,7 +85,7 @@ class LocalLauncher(Launcher):
                 if held and not waiting and not running and time.monotonic() > visit:
                     waiting, held = held, []
                 while waiting and len(running) < self.n_jobs:
-                    running.append(self._start(*waiting.pop(0)))
+                    running.append(self._start(*waiting.pop(0), least_used(self.gpus, [cell.gpu for cell in running])))
                 time.sleep(POLL)
                 for cell in [cell for cell in running if self._over(cell)]:
                     running.remove(cell)
@@ -101,7 +105,7 @@ class LocalLauncher(Launcher):
             _returned(list(o), summary if k in failed else "") for k, o in enumerate(job_overrides, initial_job_idx)
         ]
 
-    def _start(self, number: int, overrides: Sequence[str]) -> Cell:
+    def _start(self, number: int, overrides: Sequence[str], gpu: str | None) -> Cell:
         assert self.hydra_context is not None
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
@@ -119,9 +123,11 @@ class LocalLauncher(Launcher):
         ]
         log.info("\t#%d : %s", number, " ".join(filter_overrides(overrides)))
         own = {"OMP_NUM_THREADS": self.threads, VARIABLE: f"[{number + 1}/{self.total}] "}
+        if gpu is not None:
+            own["CUDA_VISIBLE_DEVICES"] = gpu
         # a session of its own: ctrl-C reaches the sweep, which then stops its cells one by one
         process = subprocess.Popen(command, env=os.environ | own, start_new_session=True, preexec_fn=_die_with_parent)
-        return Cell(number, list(overrides), process, time.monotonic())
+        return Cell(number, list(overrides), process, time.monotonic(), gpu)
 
     def _over(self, cell: Cell) -> bool:
         now = time.monotonic()
@@ -148,6 +154,25 @@ class LocalLauncher(Launcher):
         return (
             f"[{cell.number + 1}/{self.total}] {identifier} ({shlex.join(filter_overrides(cell.overrides))}): {reason}"
         )
+
+
+def visible_gpus() -> list[str]:
+    """As CUDA_VISIBLE_DEVICES names them, or else all that the driver lists; this process starts no CUDA of its own."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=30, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(k) for k, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]
+
+
+def least_used(gpus: Sequence[str], taken: Sequence[str | None]) -> str | None:
+    """The GPU of the next cell; None where there are not several: the cell then sees what the sweep sees."""
+    return min(gpus, key=taken.count) if len(gpus) > 1 else None
 
 
 def _returned(overrides: list[str], failure: str) -> JobReturn:

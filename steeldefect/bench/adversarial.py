@@ -64,8 +64,9 @@ def our_step(gan: dict[str, Any], classes: int, precision: str, device: torch.de
     order = torch.randperm(len(labels), device=device).split(batch)
 
     def step() -> None:
+        batch_of_images = data.on_after_batch_transfer(order[module.updates % len(order)], 0)
         with autocast(precision, device):
-            module.step_on(*data.on_after_batch_transfer(order[module.updates % len(order)], 0))
+            module.step_on(*batch_of_images)
 
     return step
 

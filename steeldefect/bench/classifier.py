@@ -60,9 +60,9 @@ def bare_step(settings: Mapping[str, Any], classes: int, precision: str, device:
 
     def step() -> None:
         module.updates += 1
+        batch_of_images = data.on_after_batch_transfer(order[module.updates % len(order)], 0)
         with autocast(precision, device):
-            indices = order[module.updates % len(order)]
-            loss = module.training_step(data.on_after_batch_transfer(indices, 0), module.updates)
+            loss = module.training_step(batch_of_images, module.updates)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

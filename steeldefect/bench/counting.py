@@ -83,9 +83,10 @@ def _convolution(x: Tensor, weight: Tensor, out: Tensor, transposed: bool) -> in
 
 
 def _mutated(func: Any, args: Any) -> list[Any]:
-    """The arguments that an operation without a result writes to (fused optimizers)."""
+    """What an operation without a result writes to (fused optimizers; they change gradients under fp16's scaler alone)."""
     named = zip(func._schema.arguments, args, strict=False)
-    return [value for argument, value in named if argument.alias_info is not None and argument.alias_info.is_write]
+    written = [(argument.name, value) for argument, value in named if argument.is_write]
+    return [value for name, value in written if name != "grads"]
 
 
 def _is_free(func: Any) -> bool:

@@ -23,7 +23,14 @@ from steeldefect.bench.verbs import side_by_side, verb_rows
 from steeldefect.bench.write import PARTS, part_file
 from steeldefect.data.sources import ImageSet, load_dataset
 from steeldefect.runs.context import Context
-from steeldefect.runs.device import available_threads, keep_freed_memory, numerics, resolve_precision, torch_device
+from steeldefect.runs.device import (
+    available_threads,
+    gpu_name,
+    keep_freed_memory,
+    numerics,
+    resolve_precision,
+    torch_device,
+)
 from steeldefect.runs.environment import command_line, git_commit, machine, versions
 from steeldefect.runs.errors import nearest, require
 from steeldefect.runs.identity import digest
@@ -70,7 +77,9 @@ class Bench:
     def rows(self, part: str) -> list[Row]:
         """Measured now, or read where this commit has measured them with these options."""
         path = part_file(self.output, part)
-        key = digest([self.options, self.settings["gan"], self.overrides, git_commit(), machine()])
+        own = {name: self.settings[name] for name in ("gan", "classifier", "optimizer", "augment", "precision")}
+        where = [str(self.device), machine(gpu_name(self.settings["trainer"]["accelerator"]))]
+        key = digest([self.options, own, self.overrides, git_commit(), *where])
         if path.is_file() and not self.settings["again"]:
             kept = read_json(path)
             if kept["key"] == key:
@@ -78,7 +87,7 @@ class Bench:
         rows = self._measures[part]()
         path.parent.mkdir(parents=True, exist_ok=True)
         command = without_path(command_line())  # parts are committed
-        made = {"command": command, "commit": git_commit(), "machine": machine(), "versions": versions()}
+        made = {"command": command, "commit": git_commit(), "machine": where[1], "versions": versions()}
         threads = {"threads": torch.get_num_threads(), "device": str(self.device)}
         write_json(path, {"key": key, "rows": [asdict(row) for row in rows], **made, **threads})
         return rows

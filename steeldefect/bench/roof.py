@@ -26,7 +26,8 @@ def measure_roof(options: Mapping[str, Any], device: torch.device, formats: Iter
         for name in formats:
             work = works.get(kind, _matmul)(options, DTYPES[name], device)
             flops = sum(counted(work).flops_by_kind().values())
-            side = timed(work, 1, device)
+            # as many in a row as fill a fifth of a second: a GPU is done with one before the next is launched
+            side = timed(work, max(1, round(0.2 / timed(work, 1, device)())), device)
             found[kind, name] = flops / min(side() for _ in range(options["tries"]))
     return found
 

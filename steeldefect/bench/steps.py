@@ -14,7 +14,8 @@ HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """What a Trainer of this precision puts around a step."""
-    return torch.autocast(device.type, HALF.get(precision, torch.bfloat16), enabled=precision in HALF)
+    half = HALF.get(precision, torch.bfloat16)
+    return torch.autocast(device.type, half, enabled=precision in HALF, cache_enabled=False)
 
 
 def random_images(count: int, size: int, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -146,6 +146,7 @@ def backbone_rows(options: Mapping[str, Any], image_size: int, classes: int, tim
     """Parameters, FLOPs and, where `timing` is given, both latencies of one backbone."""
     name = options["name"]
     shown: float | str = options["width"] if name == SCALABLE else ""
+    options = {**options, "image_size": image_size}  # MobileNetV2 is built for its size
     model = network(options, classes, "meta")
     parameters = sum(p.numel() for p in model.parameters())
     yield Row("parameters", name, shown, image_size, "", parameters, "1")

@@ -105,7 +105,8 @@ class ConditionalBatchNorm2d(nn.Module):
         nn.init.normal_(self.shift.weight, 0.0, std)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        scale, shift = self.scale(labels), self.shift(labels)
+        # in the format of the maps: a float32 scale would lift them out of autocast
+        scale, shift = self.scale(labels).to(x.dtype), self.shift(labels).to(x.dtype)
         return torch.addcmul(shift[:, :, None, None], scale[:, :, None, None], self.norm(x))
 
 

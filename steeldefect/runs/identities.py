@@ -99,6 +99,8 @@ def _of_late(gan: Mapping[str, Any], precision: str, real: Sequence[int], update
         named["mismatch"] = "by_class_size"
     if discriminator.get("r1_gamma", 0) and precision != "32-true":
         named["r1"] = "float32"
+    if gan["generator"].get("class_input") == "conditional_norm" and precision != "32-true":
+        named["conditional_norm"] = "format_of_the_maps"
     return named
 
 

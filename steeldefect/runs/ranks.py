@@ -123,13 +123,18 @@ def largest(values: "torch.Tensor") -> "torch.Tensor":
     return values
 
 
-def any_of(flag: bool) -> bool:
-    """Whether it is true in any process; said through the host's memory, so that no device is waited for."""
+def most(number: int) -> int:
+    """The largest of all processes; said through the host's memory, so that no device is waited for."""
     if _here.size == 1:
-        return flag
+        return number
     import torch
 
-    return bool(largest(torch.tensor(int(flag))))
+    return int(largest(torch.tensor(number)))
+
+
+def any_of(flag: bool) -> bool:
+    """Whether it is true in any process."""
+    return bool(most(int(flag)))
 
 
 @contextlib.contextmanager

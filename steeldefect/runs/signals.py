@@ -51,6 +51,7 @@ class SafePoint:
 
     def __init__(self) -> None:
         self.waiting: list[int] = []
+        self.told: list[int] = []
         self.handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
 
     def __enter__(self) -> "SafePoint":
@@ -71,9 +72,14 @@ class SafePoint:
         else:
             self.waiting.append(number)
 
+    def tell(self, number: int) -> None:
+        """As if it had come here too: another process of this run was sent it. Its own coming is then no second time."""
+        if number in self.handlers:
+            self.told = [number]
+
     def pass_on(self) -> None:
-        waiting, self.waiting = self.waiting, []
-        for number in waiting:
+        numbers, self.waiting, self.told = dict.fromkeys([*self.waiting, *self.told]), [], []
+        for number in numbers:
             self.handlers[number](number, None)
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:

@@ -73,8 +73,11 @@ class LastState(Checkpoint):
             self.safe_point.pass_on()
 
     def _told_to_stop(self) -> bool:
-        """Whether any of the processes was: a checkpoint is written by all of them together."""
-        return ranks.any_of(bool(self.safe_point.waiting))
+        """Whether any of the processes was: a checkpoint is written by all of them together, and all of them end."""
+        number = ranks.most(max(self.safe_point.waiting, default=0))
+        if number:
+            self.safe_point.tell(number)
+        return bool(number)
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not all(bool(torch.isfinite(weights).all()) for weights in pl_module.parameters()):
@@ -99,7 +102,7 @@ class LastState(Checkpoint):
             "numpy": [str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
             "python": list(_flat(random.getstate())),
         }
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():  # a training on the CPU leaves a GPU alone
             # the process's own device: under trainer=ddp all are in one state, and process 0 has seen no other's
             state["cuda"] = torch.cuda.get_rng_state()
         return state
@@ -193,7 +196,10 @@ def fit(
         **limits,  # type: ignore[arg-type]
     )
     leader = Path(ranks.told(str(folder)))
-    last = Path(said) if (said := ranks.told(str(whole_checkpoint(leader) or ""))) else None
+    # process 0 alone looks at it, since it deletes a damaged one
+    last = (
+        Path(said) if (said := ranks.told("" if ranks.here().rank else str(whole_checkpoint(leader) or ""))) else None
+    )
     if last is not None:
         log.info("%s: going on from %s", title, last)
     # with max_steps Lightning takes an epoch that was finished for one in the middle: a run that goes on from its end would

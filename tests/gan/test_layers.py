@@ -146,6 +146,13 @@ def test_conditional_norm_gives_each_class_its_own_scale_and_shift() -> None:
     assert torch.allclose(z[labels == 1], 3 * y[labels == 1] - 7, atol=1e-5)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_conditional_norm_keeps_the_format_of_its_maps(precision: torch.dtype) -> None:
+    layer, x = ConditionalBatchNorm2d(4, 2, 0.1).train(), torch.randn(8, 4, 3, 3).to(precision)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+        assert layer(x, torch.arange(8) % 2).dtype == precision
+
+
 def test_noise_is_a_map_of_each_images_own_weighted_by_channel() -> None:
     layer = Noise(3, 4, first=2)
     x, noise = torch.randn(5, 3, 4, 4), torch.randn(5, 20)

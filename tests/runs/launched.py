@@ -17,6 +17,7 @@ def main(cfg: DictConfig) -> None:
         if work is None:
             return
         (work.folder / "said.txt").write_text(f"{position()}{os.environ['OMP_NUM_THREADS']}")
+        (work.folder / "gpu.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
         if cfg.replicate == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         if cfg.replicate == 2:

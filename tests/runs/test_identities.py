@@ -31,17 +31,21 @@ def test_what_came_later_and_changes_some_generators_is_named_in_these_alone(com
     def named(real: list[int], updates: int, precision: str, *overrides: str) -> dict[str, Any]:
         settings = plain(composed("train_gan", "scale=cpu", "gan=edcgan_plus", *overrides))
         identity = gan_identity(settings, "split", precision, real, updates)
-        return {key: identity[key] for key in ("average_decay", "mismatch", "r1") if key in identity}
+        late = ("average_decay", "mismatch", "r1", "conditional_norm")
+        return {key: identity[key] for key in late if key in identity}
 
     alike = [168, 171, 161, 170, 170, 170]
-    assert named(alike, 7680, "bf16-mixed") == {}
+    assert named(alike, 7680, "32-true") == {}
     # 0.999 ** 480 leaves 62 % of the first weights in the average
-    assert named(alike, 480, "bf16-mixed") == {"average_decay": pytest.approx(0.05 ** (1 / 480), abs=1e-6)}
-    assert named([900, 100], 7680, "bf16-mixed") == {"mismatch": "by_class_size"}
-    assert named([900, 100], 7680, "bf16-mixed", "gan.discriminator.mismatch=0") == {}
-    assert named([900, 100], 7680, "bf16-mixed", "gan.conditioning=per_class") == {}
-    assert named(alike, 7680, "bf16-mixed", "gan.discriminator.r1_gamma=1") == {"r1": "float32"}
+    assert named(alike, 480, "32-true") == {"average_decay": pytest.approx(0.05 ** (1 / 480), abs=1e-6)}
+    assert named([900, 100], 7680, "32-true") == {"mismatch": "by_class_size"}
+    assert named([900, 100], 7680, "32-true", "gan.discriminator.mismatch=0") == {}
+    assert named([900, 100], 7680, "32-true", "gan.conditioning=per_class") == {}
     assert named(alike, 7680, "32-true", "gan.discriminator.r1_gamma=1") == {}
+    half = {"conditional_norm": "format_of_the_maps"}
+    assert named(alike, 7680, "bf16-mixed") == half
+    assert named(alike, 7680, "bf16-mixed", "gan.generator.class_input=concat") == {}
+    assert named(alike, 7680, "bf16-mixed", "gan.discriminator.r1_gamma=1") == half | {"r1": "float32"}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hydra_plugins.steeldefect_local.launcher import least_used
 from steeldefect.runs.identity import digest
 from steeldefect.runs.store import Store
 from tests.conftest import ROOT
@@ -16,8 +17,10 @@ from tests.conftest import ROOT
 APP = [sys.executable, str(ROOT / "tests" / "runs" / "launched.py"), "-m"]
 
 
-def sweep(artifacts: Path, *overrides: str) -> "subprocess.Popen[str]":
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "1"}
+def sweep(artifacts: Path, *overrides: str, **more: str) -> "subprocess.Popen[str]":
+    environment = (
+        os.environ | more | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "1"}
+    )
     command = [*APP, f"artifacts={artifacts}", *overrides]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
@@ -80,6 +83,25 @@ def test_an_error_of_the_user_is_told_without_a_traceback(tmp_path: Path) -> Non
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 1 and "Traceback" not in out
     assert out.count("lower optimizer.batch_size") >= 2, f"when it happens, and at the end\n{out}"
+
+
+def test_cells_side_by_side_have_a_gpu_each(tmp_path: Path) -> None:
+    """Of those that the sweep may use; CUDA itself is not asked, so none need be there."""
+    process = sweep(
+        tmp_path, "replicate=0,5,6,7", "hydra/launcher=local", "hydra.launcher.n_jobs=2", CUDA_VISIBLE_DEVICES="3,5"
+    )
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    seen = {path.parent.name: path.read_text() for path in tmp_path.glob("cells/*/gpu.txt")}
+    assert set(seen.values()) == {"3", "5"} and len(seen) == 4
+
+
+@pytest.mark.parametrize(
+    ("gpus", "taken", "own"),
+    [(["0"], [], None), ([], [None], None), (["0", "1"], ["0"], "1"), (["0", "1"], ["1", "0", "1"], "0")],
+)
+def test_the_least_used_gpu_is_next(gpus: list[str], taken: list[str | None], own: str | None) -> None:
+    assert least_used(gpus, taken) == own
 
 
 def test_bad_values_are_named(tmp_path: Path) -> None:

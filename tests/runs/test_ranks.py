@@ -29,17 +29,15 @@ FAIR = [
 ]
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Artifacts of a generator and a cell made by two gloo processes; their last states beside them."""
-    folder = tmp_path_factory.mktemp("two")
+def on_two(folder: Path, **environment: str) -> tuple[list[int], list[str]]:
+    """Exit codes and output of two gloo processes that make a generator and a cell; their last states in `folder`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # what torchrun sets
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
-    shared |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    shared |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", **environment}
     command = [sys.executable, "-m", "tests.runs.distributed", str(folder / "artifacts"), str(folder)]
     command += [*FAIR, "trainer=ddp", "trainer.accelerator=cpu", "logger=wandb"]
     processes = [
@@ -58,8 +56,22 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    return [process.returncode for process in processes], said
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    codes, said = on_two(folder)
+    assert codes == [0, 0], "\n".join(said)
     return folder
+
+
+def test_a_signal_to_one_process_stops_both_with_a_checkpoint(tmp_path: Path) -> None:
+    codes, said = on_two(tmp_path, TERMINATED="1")
+    assert codes == [143, 143], "\n".join(said)
+    (checkpoint,) = (tmp_path / "artifacts").glob("gans/.*.partial/last.ckpt")
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 4  # two updates of two networks
 
 
 @pytest.fixture(scope="module")
