@@ -137,6 +137,8 @@ def test_parts_are_measured_once_and_shown_together(
     assert run("parts=[roof]", "again=true")[name]["ours"] != "99"
     kept.write_text(json.dumps(changed))
     assert run("parts=[roof]", "bench.steps=2")[name]["ours"] != "99"
+    kept.write_text(json.dumps(changed))
+    assert run("parts=[roof]", "optimizer.batch_size=8")[name]["ours"] != "99"
 
 
 @pytest.mark.parametrize(
