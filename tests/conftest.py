@@ -10,6 +10,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from steeldefect.data import splits
+from steeldefect.runs import prepare
+
 pytest_plugins = ["tests.stages"]
 ROOT = Path(__file__).resolve().parents[1]
 # the embedded data set, small enough to be rendered in a second
@@ -58,3 +61,10 @@ def composed(tmp_path: Path) -> Compose:
 def tiny(composed: Compose) -> Compose:
     """`composed`, on the smallest rendered data set."""
     return lambda verb, *overrides: composed(verb, *TINY, *overrides)
+
+
+@pytest.fixture(autouse=True)
+def said_again() -> None:
+    """What is said once a process is said in every test."""
+    for once in (splits._warn_once, prepare._warn_once, prepare._say_once):
+        once.cache_clear()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -101,6 +102,26 @@ def test_the_commands_of_a_document_run(done: list[dict[str, Any]], doc: str) ->
     assert of_doc
     for result in of_doc:
         assert result["code"] == 0, f"{result['text']}\n{result['said']}"
+
+
+def test_the_commands_of_the_readme_are_there(tmp_path: Path) -> None:
+    """Its Python is run, its verbs and lines of make are composed; documents and .ci/run run most of what they would."""
+    text = (ROOT / "README.md").read_text()
+    lines = [line for block in BLOCK.finditer(text) if block["kind"] == "bash" for line in block["text"].splitlines()]
+    verbs = [line.partition("#")[0].strip() for line in lines if line.startswith("python ")]
+    makes = [line.partition("  #")[0].strip() for line in lines if line.startswith("make ")]
+    assert len(verbs) >= 6 and len(makes) >= 10
+    for line in makes:
+        assert "test" in line or expanded(line), line
+    for line in verbs:
+        words = [word for word in shlex.split(line) if word != "-m"]
+        asked = [] if "--cfg" in words else ["--cfg", "job"]
+        command = [sys.executable, *words[1:2], *(word.partition(",")[0] for word in words[2:]), *asked]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    (code,) = [block["text"] for block in BLOCK.finditer(text) if block["kind"] == "python"]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and done.stdout.count("scenes on both sides: 0") == 3, done.stderr
 
 
 def test_make_passes_on_what_lies_elsewhere_and_how_many_cells_at_a_time() -> None:

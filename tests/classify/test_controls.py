@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from steeldefect.classify.module import ClassifierModule, logits_of
 from steeldefect.classify.parts import added_part, phase_data
 from steeldefect.classify.training import train_cell
+from steeldefect.data import augment
+from steeldefect.data.augment import frozen_draws
 from steeldefect.data.bank import permuted
+from steeldefect.data.resize import resize
 from steeldefect.runs.context import Context
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.prepare import prepare
@@ -36,6 +40,23 @@ def test_classical_draws_are_frozen_and_of_their_class(tiny: Compose) -> None:
         own = one[0][one[1] == c]
         assert len({image.tobytes() for image in own}) > 0.9 * len(own)
         assert abs(own.mean() - originals[data.labels[: len(originals)].numpy() == c].mean()) < 30
+
+
+def test_a_frozen_draw_has_the_label_of_the_image_that_it_is_a_draw_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment, "classical", lambda images: images)
+    images = torch.from_numpy((np.arange(12) * 20)[:, None, None] * np.ones((1, 8, 8))).to(torch.uint8)
+    labels = np.repeat([0, 1, 2], 4)
+    drawn, of = frozen_draws(images, labels, [8, 4, 12], 0)
+    assert np.array_equal(labels[(drawn[:, 0, 0] // 20).numpy()], of)
+
+
+def test_real_extra_trains_on_the_training_images_that_low_data_left_out(tiny: Compose) -> None:
+    context = cell(tiny, "mix=real_extra", "real_per_class=1")
+    data = phase_data(context, added_part(context), "retrain")
+    wanted = np.r_[context.real, context.extra]
+    assert np.isin(wanted, context.split.train).all() and len(context.extra) > len(context.real)
+    assert torch.equal(data.images, resize(context.images.images[wanted], data.images.shape[-1]))
+    assert data.labels.tolist() == context.images.labels[wanted].tolist()
 
 
 def test_shuffled_labels_keep_their_number_and_lose_their_meaning(tiny: Compose) -> None:
@@ -123,7 +144,12 @@ class Watched:
 
 @pytest.mark.parametrize(
     ("overrides", "asked"),
-    [(["mix=classical"], 1), (["mix=org20", "select=validation"], 1), (["mix=org100", "evaluate=validation"], 0)],
+    [
+        (["mix=classical"], 1),
+        (["mix=org20", "select=validation"], 1),
+        (["mix=org100", "evaluate=validation"], 0),
+        (["mix=real_extra", "real_per_class=1"], 1),
+    ],
 )
 def test_test_labels_are_asked_for_once_a_cell_and_never_by_a_trial(
     tiny: Compose, overrides: list[str], asked: int
@@ -143,6 +169,23 @@ def test_a_trial_holds_no_figure_of_the_test_part(tiny: Compose) -> None:
     record = json.loads((folder / "record.json").read_text())
     assert not {"metrics", "per_class", "confusion"} & set(record) and 0 <= record["validation"]["accuracy"] <= 1
     assert not list(context.store.root.glob("cells/*"))
+
+
+def test_validation_is_the_accuracy_on_the_validation_part(tiny: Compose) -> None:
+    context = cell(
+        tiny, "mix=org100", "keep_weights=true", "phases.retrain.updates=30", "split.validation_fraction=0.3"
+    )
+    folder = context.store.folder("cells", train_cell(context))
+    module = ClassifierModule(context.settings["classifier"], context.settings["optimizer"], 6)
+    module.network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+    record, right = json.loads((folder / "record.json").read_text()), {}
+    for name in ("train", "validation", "test"):
+        part = getattr(context.split, name)
+        predicted = logits_of(module, resize(context.images.images[part], 32), "32-true").argmax(1)
+        right[name] = (predicted.numpy() == context.images.labels[part]).mean()
+    assert len(set(right.values())) == 3, "else another part would do as well"
+    assert record["validation"]["accuracy"] == pytest.approx(right["validation"])
+    assert record["metrics"]["accuracy"] == pytest.approx(right["test"])
 
 
 def test_the_best_epoch_on_validation_is_kept(tiny: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,15 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from steeldefect.classify.module import ClassifierModule
+from steeldefect.classify import training
+from steeldefect.classify.module import ClassifierModule, logits_of, train_accuracy
+from steeldefect.classify.parts import added_part, phase_data
 from steeldefect.classify.training import _missed, train_cell
 from steeldefect.data.bank import labels_in_turn, write_bank
 from steeldefect.data.datamodule import MixDataModule
@@ -18,6 +22,7 @@ from steeldefect.runs.context import Context
 from steeldefect.runs.errors import MissingArtifact
 from steeldefect.runs.identity import digest
 from steeldefect.runs.prepare import prepare
+from steeldefect.runs.settings import plain
 from steeldefect.runs.training import LastState, fit
 from tests.conftest import Compose
 
@@ -106,6 +111,58 @@ def test_a_repeat_is_another_training_on_the_same_split_and_bank(tiny: Compose) 
     assert first["id"] != second["id"] and first["ids"]["initial"] != second["ids"]["initial"]
     assert (second["repeat"], second["train_seed"]) == (1, 1000) and (first["repeat"], first["train_seed"]) == (0, 0)
     assert first["counts"] == second["counts"] and first["replicate"] == second["replicate"]
+    weights = [
+        torch.load(c.store.folder("initials", digest(c.initial_identity)) / "weights.pt", weights_only=True)
+        for c in (one, other)
+    ]
+    assert not any(torch.equal(value, weights[1][name]) for name, value in weights[0].items() if value.dim() > 1)
+    orders = [phase_data(c, added_part(c), "retrain").seed for c in (one, other)]
+    assert orders[0] != orders[1]
+
+
+def test_phase_retrain_begins_with_the_weights_of_initial(tiny: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = with_bank(prepare(tiny("train_classifier", "classifier=small_cnn", "mix=org20")))
+    begun: list[dict[str, torch.Tensor]] = []
+
+    def watched(module: ClassifierModule, *rest: Any) -> float:
+        begun.append({name: value.clone() for name, value in module.network.state_dict().items()})
+        return fit(module, *rest)
+
+    monkeypatch.setattr(training, "fit", watched)
+    train_cell(context)
+    folder = context.store.folder("initials", digest(context.initial_identity))
+    kept = torch.load(folder / "weights.pt", weights_only=True)
+    assert len(begun) == 2 and all(torch.equal(value, begun[1][name]) for name, value in kept.items())
+    assert not all(torch.equal(value, begun[0][name]) for name, value in kept.items())
+
+
+def test_what_a_network_says_of_an_image_does_not_hang_on_the_others(composed: Compose) -> None:
+    options = plain(composed("train_classifier", "classifier=mobilenet_v2", "scale=smoke"))
+    module = ClassifierModule(options["classifier"], options["optimizer"], 3)
+    images = torch.randint(0, 256, (6, 32, 32), dtype=torch.uint8)
+    one = torch.cat([logits_of(module.train(), images[i : i + 1], "32-true") for i in range(6)])
+    torch.testing.assert_close(logits_of(module.train(), images, "32-true"), one, rtol=1e-3, atol=1e-4)
+
+
+class Brightness(torch.nn.Module):
+    """Dark images are class 0, bright ones class 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        bright = self.gain * images.mean((1, 2, 3))
+        return torch.stack([-bright, bright], 1)
+
+
+def test_training_accuracy_is_of_images_from_all_of_the_mix() -> None:
+    """1,000 black images, which are called by their name, and behind them as many white ones, which are not."""
+    images = np.repeat(np.array([0, 255], np.uint8), 1000)[:, None, None] * np.ones((1, 8, 8), np.uint8)
+    data = MixDataModule((images, np.zeros(2000, np.int64)), None, 8, 16, 0)
+    module = ClassifierModule({"name": "small_cnn", "weights": None}, {}, 2)
+    module.network = Brightness()
+    assert train_accuracy(module, data, "32-true") == pytest.approx(0.5, abs=0.01)
 
 
 def test_org20_is_one_cell_under_both_schedules_and_org100_is_not(tiny: Compose) -> None:

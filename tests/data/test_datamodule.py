@@ -90,3 +90,26 @@ def test_brightness_and_contrast_stay_within_their_limits() -> None:
     flat = torch.zeros(500, 1, 4, 4)
     shifts = brightness_contrast(flat)[:, 0, 0, 0]
     assert 0.15 < shifts.abs().max() <= 0.2
+
+    halves = torch.tensor([-0.25, 0.25]).repeat(8).view(1, 1, 4, 4).expand(500, 1, 4, 4)
+    factor = brightness_contrast(halves).flatten(1).std(1) / halves.flatten(1).std(1)
+    assert 0.79 < factor.min() < 0.82 and 1.18 < factor.max() < 1.21
+
+
+def test_affine_turns_by_ten_degrees_and_shears_nothing() -> None:
+    """Degrees by which a lying and a standing bar turn, from their principal axes, under the same draws."""
+
+    def turned(standing: bool) -> torch.Tensor:
+        images = torch.full((200, 1, 65, 65), -1.0)
+        (images.transpose(2, 3) if standing else images)[:, :, 31:34, 8:57] = 1
+        torch.manual_seed(0)
+        bar, at = affine(images)[:, 0].clamp(min=0), torch.arange(65.0)
+        weight = bar / bar.sum((1, 2), keepdim=True)
+        y, x = (weight * at[:, None]).sum((1, 2)), (weight * at).sum((1, 2))
+        dy, dx = at[:, None] - y[:, None, None], at - x[:, None, None]
+        xy, xx, yy = ((weight * product).sum((1, 2)) for product in (dy * dx, dx * dx, dy * dy))
+        angle = torch.rad2deg(torch.atan2(2 * xy, yy - xx if standing else xx - yy) / 2)
+        return -angle if standing else angle
+
+    lying, standing = turned(False), turned(True)
+    assert 8 < lying.abs().max() < 10.5 and (lying - standing).abs().max() < 1

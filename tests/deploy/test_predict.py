@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from steeldefect.data.decode import Reading, decode
+from steeldefect.deploy import gradcam as gradcam_file
 from steeldefect.deploy import predict as predicting
 from steeldefect.deploy.backends import load_model
 from steeldefect.deploy.gradcam import gradcam
@@ -190,3 +192,28 @@ def test_overlays_are_written_beside_each_other_whatever_the_endings(exported: E
     assert made == ["a/x.png.png", "x.bmp.png", "x.png.png"]
     shown = np.asarray(Image.open(target / "x.png.png"))
     assert shown.shape == (32, 32, 3) and (shown.max(-1) > shown.min(-1)).any()
+
+
+def test_an_overlay_shows_the_evidence_of_its_image_s_class_where_it_lies(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+
+    def corner(network: torch.nn.Module, images: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
+        asked.append(list(classes))
+        evidence = torch.zeros(len(images), 32, 32)
+        evidence[:, :8, 20:28] = 1
+        return evidence
+
+    monkeypatch.setattr(gradcam_file, "gradcam", corner)
+    (tmp_path / "in").mkdir()
+    for k in range(6):
+        Image.fromarray(np.full((32, 32), 40 * k + 20, np.uint8)).save(tmp_path / "in" / f"{k}.png")
+    table = tmp_path / "table.json"
+    given = {"model": str(exported.torch), "images": str(tmp_path / "in"), "gradcam": str(tmp_path / "maps")}
+    assert predict(options(**given, output=str(table), format="json")) == 0
+    named = {Path(row["file"]).name: row["class"] for row in json.loads(table.read_text())["images"]}
+    labels = load_model(exported.torch).card.labels
+    assert [labels[c] for classes in asked for c in classes] == [named[name] for name in sorted(named)]
+    shown = np.asarray(Image.open(tmp_path / "maps" / "0.png.png")).astype(int)
+    assert np.ptp(shown[1:7, 21:27], axis=-1).min() > 0 and np.ptp(shown[20:28, :8], axis=-1).max() == 0

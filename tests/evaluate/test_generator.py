@@ -2,15 +2,19 @@
 
 import csv
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from steeldefect.data.resize import resize
+from steeldefect.evaluate import generator
 from steeldefect.evaluate.generator import evaluate_generator, recall
 from steeldefect.evaluate.synthesis import synthesize
 from steeldefect.gan.quality import diversity_shares
 from steeldefect.gan.training import train_gan
+from steeldefect.runs.context import Context
 from steeldefect.runs.errors import MissingArtifact, UserError
 from steeldefect.runs.prepare import prepare
 from tests.conftest import Compose
@@ -84,3 +88,47 @@ def test_in_recall_weights_count() -> None:
     labels = np.array([0, 0, 1, 1])
     assert recall(logits, labels, np.ones(4), 3) == [0.5, 0.5, None]
     assert recall(logits, labels, np.array([3.0, 1.0, 1.0, 1.0]), 3) == [0.75, 0.5, None]
+
+
+def test_each_figure_of_a_judge_is_of_the_judge_and_the_part_that_it_names(
+    tiny: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge that was trained on real images calls everything class 0, the other class 1."""
+    trained: list[tuple[Any, np.ndarray]] = []
+    looked: list[np.ndarray] = []
+
+    def judge(context: Context, identity: Any) -> Any:
+        def logits(images: np.ndarray) -> np.ndarray:
+            looked.append(images)
+            return np.eye(6)[np.full(len(images), 0 if identity["synthetic"] is None else 1)]
+
+        return logits
+
+    monkeypatch.setattr(generator, "load_judge", judge)
+    monkeypatch.setattr(
+        generator, "train_judge", lambda c, identity, images, labels: trained.append((identity, images))
+    )
+    bank = np.random.default_rng(0).integers(0, 256, (60, 16, 16), np.uint8), np.arange(60) % 6
+    for override, part in (("quality.on_test=false", "validation"), ("quality.on_test=true", "test")):
+        context = prepare(tiny("evaluate_gan", *SMALL, override))
+        identities, chosen = generator._judges(context, "bank", bank)
+        found = generator._judged(context, identities, bank)
+        assert found["gan_test"] == found["gan_test_real"] == [1, 0, 0, 0, 0, 0]
+        assert found["gan_train"] == [0, 1, 0, 0, 0, 0]
+        held = context.images.images[getattr(context.split, part)]
+        assert sum(np.array_equal(images, held) for images in looked) == 2
+        looked.clear()
+    generator._train_judges(context, identities, bank, chosen)
+    assert [identity["synthetic"] is None for identity, _ in trained] == [True, False]
+    assert np.array_equal(trained[0][1], context.images.images[context.real])
+    assert np.array_equal(trained[1][1], bank[0][chosen])
+
+
+def test_a_training_image_in_the_bank_is_a_copy_and_noise_is_none(tiny: Compose) -> None:
+    context = prepare(tiny("evaluate_gan", *SMALL))
+    size = context.settings["gan"]["image_size"]
+    images = np.random.default_rng(0).integers(0, 256, (12, size, size), np.uint8)
+    first = context.real[context.images.labels[context.real] == 0][0]
+    images[0] = resize(context.images.images[[first]], size).numpy()[0]
+    copies, _ = generator._copies(context, (images, np.arange(12) % 6))
+    assert copies["share"] == [0.5, 0, 0, 0, 0, 0] and copies["largest"] > 0.9

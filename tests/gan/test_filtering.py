@@ -1,13 +1,17 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from steeldefect.data.bank import read_bank
+from steeldefect.data.datamodule import to_float
+from steeldefect.evaluate import synthesis
 from steeldefect.evaluate.synthesis import synthesize
 from steeldefect.gan.filtering import candidates, most_plausible
-from steeldefect.gan.sampling import draw, load_generator
+from steeldefect.gan.networks import PerClass
+from steeldefect.gan.sampling import draw, load_discriminator, load_generator
 from steeldefect.gan.training import train_gan
 from steeldefect.runs.context import Context
 from steeldefect.runs.prepare import prepare
@@ -88,3 +92,42 @@ def test_a_collapsed_class_is_named_in_the_manifest(tiny: Compose, trained: Cont
     assert "the generator has collapsed" in caplog.text and all(name in caplog.text for name in below)
     lenient = prepare(tiny("synthesize", "quality.collapsed_below=0", "bank.seed=9"))
     assert lenient.store.manifest("banks", synthesize(lenient))["summary"]["collapsed"] == []
+
+
+def test_plausible_is_what_the_classifier_calls_by_its_label(
+    tiny: Compose, trained: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A judge that knows: an image of gray k is of class k."""
+
+    def judge(context: Context, identity: Any) -> Any:
+        return lambda images: np.eye(6)[images.mean((1, 2)).astype(int) % 6] * 9
+
+    seen = []
+    monkeypatch.setattr(
+        synthesis, "train_judge", lambda context, identity, images, labels: seen.append((images, labels))
+    )
+    monkeypatch.setattr(synthesis, "load_judge", judge)
+    context = prepare(tiny("synthesize", "bank.filter=classifier"))
+    score = synthesis._plausibility(context, context.store.folder("gans", context.gan_id))
+    grays, own = np.arange(12, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8), np.arange(12) % 6
+    assert (score(grays, own) > -0.01).all() and (score(grays, (own + 1) % 6) < -8).all()
+    ((images, labels),) = seen
+    assert np.array_equal(images, context.images.images[context.real])
+    assert np.array_equal(labels, context.images.labels[context.real])
+
+
+@pytest.mark.parametrize("conditioning", ["conditional", "per_class"])
+def test_plausible_is_what_the_discriminator_calls_real(tiny: Compose, tmp_path: Path, conditioning: str) -> None:
+    overrides = [f"gan.conditioning={conditioning}"]
+    train_gan(prepare(tiny("train_gan", *overrides)))
+    context = prepare(tiny("synthesize", "bank.filter=discriminator", *overrides))
+    folder, gan = context.store.folder("gans", context.gan_id), context.settings["gan"]
+    images = np.random.default_rng(0).integers(0, 256, (12, gan["image_size"], gan["image_size"]), np.uint8)
+    labels = np.arange(12) % 6
+    found = synthesis._plausibility(context, folder)(images, labels)
+    discriminator = load_discriminator(folder, gan, 6)
+    for k in range(12):
+        own = discriminator.of(int(labels[k])) if isinstance(discriminator, PerClass) else discriminator
+        with torch.inference_mode():
+            logit = own.eval()(to_float(torch.from_numpy(images[k : k + 1])), torch.from_numpy(labels[k : k + 1]))
+        assert found[k] == pytest.approx(float(logit), abs=1e-4)

@@ -1,8 +1,10 @@
 """`discriminator.mismatch`: real images under a label that is not theirs are to be called fake."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -83,12 +85,19 @@ def test_wrong_labels_weigh_as_much_as_a_label_has_images(composed: Compose) -> 
 
 
 def test_weights_of_wrong_labels_enter_the_step(tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    seen, drawn = [], []
     original = AdversarialModule.__init__
 
     def watched(self: AdversarialModule, gan: dict[str, Any], classes: int, counts: list[int] | None = None) -> None:
         original(self, gan, classes, counts)
-        self.register_buffer("mismatch_weights", mismatch_weights([7, 1, 1, 1, 1, 1]), persistent=False)
+        self.register_buffer("mismatch_weights", torch.arange(1.0, 7.0), persistent=False)
+        wrong = self._wrong
+
+        def noted(labels: torch.Tensor) -> torch.Tensor | None:
+            drawn.append(wrong(labels))
+            return drawn[-1]
+
+        self._wrong = noted
         loss = self.called_fake
 
         def kept(logits: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
@@ -99,7 +108,25 @@ def test_weights_of_wrong_labels_enter_the_step(tiny: Compose, tmp_path: Path, m
 
     monkeypatch.setattr(AdversarialModule, "__init__", watched)
     train_gan(prepare(tiny("train_gan", "gan=edcgan_plus", "gan.updates=2")))
-    assert len(seen) == 2 and all(len(weights) and weights.unique().numel() > 1 for weights in seen)
+    assert len(seen) == 2
+    for weights, labels in zip(seen, drawn, strict=True):
+        assert torch.equal(weights, labels + 1.0)
+
+
+def test_the_sizes_of_classes_reach_the_generator(tiny: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = prepare(tiny("train_gan", "gan.updates=1"))
+    few = np.concatenate([context.real[context.images.labels[context.real] == c][: 2 + c] for c in range(6)])
+    context = dataclasses.replace(context, split=dataclasses.replace(context.split, train=few))
+    seen = []
+    original = AdversarialModule.__init__
+
+    def watched(self: AdversarialModule, gan: dict[str, Any], classes: int, counts: list[int] | None = None) -> None:
+        original(self, gan, classes, counts)
+        seen.append(list(self.counts))
+
+    monkeypatch.setattr(AdversarialModule, "__init__", watched)
+    train_gan(context)
+    assert seen[0] == list(context.real_counts) == [2, 3, 4, 5, 6, 7]
 
 
 def test_what_is_called_fake_is_that_part_of_the_loss() -> None:

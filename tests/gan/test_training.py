@@ -15,6 +15,7 @@ from steeldefect.gan.training import train_gan
 from steeldefect.runs.context import Context
 from steeldefect.runs.errors import UserError
 from steeldefect.runs.prepare import prepare
+from steeldefect.runs.settings import plain
 from steeldefect.runs.training import LAST, fit, seed_everything
 from tests.conftest import Compose
 
@@ -172,6 +173,15 @@ def test_the_average_lags_behind_the_generator(tiny: Compose, tmp_path: Path) ->
     own, average = first.generator.state_dict(), first.average.state_dict()
     moved = [name for name in own if own[name].is_floating_point() and not torch.equal(own[name], average[name])]
     assert len(moved) > len(own) / 2
+
+
+def test_the_average_takes_a_tenth_of_what_is_new_at_a_decay_of_nine_tenths(tiny: Compose) -> None:
+    module = AdversarialModule({**plain(tiny("train_gan"))["gan"], "ema_decay": 0.9}, 3)
+    weight, average = next(module.generator.parameters()), next(module.average.parameters())
+    before = weight.detach().clone()
+    weight.data.add_(1.0)
+    module._update_average()
+    torch.testing.assert_close(average, before + 0.1)
 
 
 def test_a_short_run_forgets_where_it_began(tiny: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

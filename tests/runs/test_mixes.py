@@ -56,6 +56,7 @@ def test_a_control_trains_as_long_as_org20_and_oversampled_five_times_as_long_as
 def test_oversampled_at_fixed_steps_is_org100_and_says_so(tiny: Compose, caplog: pytest.LogCaptureFixture) -> None:
     same = cell(tiny, "mix=oversampled", "schedule=fixed_steps")
     org100 = cell(tiny, "mix=org100", "schedule=fixed_steps")
+    assert "is org100: the same images and updates" in caplog.text
     assert same.mix == "org100" and digest(same.cell_identity) == digest(org100.cell_identity)
     own = cell(tiny, "mix=oversampled", "schedule=paper", "phases.retrain.updates=40")
     assert own.mix == "oversampled" and own.schedules == ["paper"]
@@ -136,3 +137,17 @@ def test_real_extra_takes_other_real_images_while_they_last(tiny: Compose) -> No
 def test_mixes_that_cannot_be_made_are_refused(composed: Compose, overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         plain(composed("train_classifier", *overrides))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("classifier.image_size=48", "classifier=resnet18", "optimizer.momentum=0.5", "optimizer.batch_size=9"),
+        *("optimizer.lr=0.3", "augment=classical", "repeat=1", "select=validation", "phases.initial.updates=3"),
+        *("phases.retrain.updates=5", "real_per_class=3", "split_seed=7", "train_seed=7", "evaluate=validation"),
+    ],
+)
+def test_each_key_has_its_say_in_the_id_of_a_cell(tiny: Compose, override: str) -> None:
+    plain = digest(cell(tiny, "mix=org100").cell_identity)
+    assert digest(cell(tiny, "mix=org100", override).cell_identity) != plain
+    assert digest(cell(tiny, "mix=org100", "keep_weights=true", "trainer.threads=1").cell_identity) == plain
