@@ -247,8 +247,8 @@ def _processes(options: Mapping[str, Any], module: LightningModule) -> dict[str,
         not options["sync_batchnorm"] or kind == "gpu",
         "trainer.sync_batchnorm=true: torch synchronizes batch norm on GPUs alone; leave it false on CPUs",
     )
-    # a process's own sums, which DDP would overwrite with those of process 0, and frozen features (gan=projected), which it would
-    # send at every forward pass
+    # a process's own sums, which DDP would overwrite with those of process 0, and frozen features, which it would send
+    # at every forward pass (gan=projected)
     names = [name for name, _ in module.named_buffers()]
     own = [name for name in names if name in ("sums", "first_bad") or ".features." in name]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, own)
